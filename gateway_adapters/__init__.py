@@ -1,0 +1,1 @@
+"""Payment gateways: one module each, the webhook sidecar, and the sandbox gateway."""

@@ -1,0 +1,149 @@
+"""What a payment gateway is to the service: the one interface that an adapter implements.
+
+An adapter translates: amounts, states and signatures between the gateway's wire format and the
+ledger's terms. It decides nothing about money and stores nothing.
+
+Errors an adapter raises:
+
+    GatewayError
+    |-- GatewayUnavailable   cannot be reached, timed out, or answered 429 or 5xx: try again
+    |-- GatewayRefused       understood the request and refused it
+    |-- InvalidTopup         this amount, currency or method cannot be topped up here
+    |-- ProofInvalid         the proof of payment does not hold
+    |-- NotImplementedHere   known, and not offered by this adapter
+    |-- SignatureInvalid     the webhook was not signed by the gateway
+    `-- MalformedEvent       signed, and yet not an event of this gateway
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server.ledger.money import Money
+from server.ledger.records import Checkout, GatewayPayment, Topup
+
+
+class GatewayError(Exception):
+    """Base of what an adapter raises; the message is for people and holds no secret."""
+
+
+class GatewayUnavailable(GatewayError):
+    """The gateway cannot be reached or asks to come back later."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class GatewayRefused(GatewayError):
+    """The gateway understood the request and refused it; the message is its own description."""
+
+
+class InvalidTopup(GatewayError):
+    """A top-up that this gateway cannot carry out; `field` names what to change."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ProofInvalid(GatewayError):
+    """The proof of payment does not hold for this top-up."""
+
+
+class NotImplementedHere(GatewayError):
+    """A method or a proof that exists and that this adapter does not offer."""
+
+
+class SignatureInvalid(GatewayError):
+    """The webhook's signature does not fit its raw body, or is missing."""
+
+
+class MalformedEvent(GatewayError):
+    """The webhook is signed and still cannot be read as an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class RazorpayProof:
+    """What Razorpay Checkout hands to the customer's app."""
+
+    payment_id: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookupProof:
+    """No proof: the gateway is asked what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherProof:
+    """A proof of a kind that no adapter takes yet; `kind` is its name in the contract."""
+
+    kind: str
+
+
+Proof = RazorpayProof | LookupProof | OtherProof
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentReport:
+    """A payment as the gateway answered when asked, with the raw answer for the records."""
+
+    payment: GatewayPayment
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """A verified webhook, in the ledger's terms."""
+
+    event_id: str
+    event_type: str
+    payment: GatewayPayment | None
+    """What it says of a payment; None where it changes nothing here."""
+    topup_id: str = ""
+    """The top-up that the gateway's order was made for, where the event tells (the receipt)."""
+
+
+class Gateway(Protocol):
+    """A payment gateway. Every method may be called at any time, in any order, and again."""
+
+    name: str
+    """As in requests, ledger accounts and webhook paths: `razorpay`."""
+
+    def check_topup(self, amount: Money, method: str) -> None:
+        """Refuse what this gateway cannot do, before anything is recorded.
+
+        Raises:
+            InvalidTopup: the amount or currency is out of its bounds, or the method unknown.
+            NotImplementedHere: the method is known and not offered.
+        """
+
+    async def open_topup(self, topup: Topup) -> Checkout:
+        """Make sure that the gateway has exactly one usable order for the top-up; return how to pay.
+
+        A repeat after a lost answer finds the order that was made.
+
+        Raises:
+            GatewayUnavailable, GatewayRefused.
+        """
+
+    async def check_proof(self, topup: Topup, proof: Proof) -> PaymentReport | None:
+        """Check the proof against the top-up's stored order, then ask for the payment itself.
+
+        Returns None where the gateway knows of no payment yet. Of several, the one that counts is
+        returned: captured before authorized before pending before failed.
+
+        Raises:
+            ProofInvalid, NotImplementedHere, GatewayUnavailable, GatewayRefused.
+        """
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+        """Verify the signature over the raw `body`, then read the event.
+
+        `headers` have lower-case names.
+
+        Raises:
+            SignatureInvalid, MalformedEvent.
+        """

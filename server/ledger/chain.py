@@ -1,0 +1,119 @@
+"""Names and digests: record ids, request fingerprints, and the hash chain of a wallet.
+
+Digests are SHA-256 over canonical JSON: UTF-8, keys sorted, no white space, ASCII escapes, whole
+numbers only. Anyone can recompute them in any language.
+"""
+
+import hashlib
+import json
+from typing import Any, Final
+
+from server.ledger.commands import CreateTopup, PayOrder, RefundOrder
+from server.ledger.money import Money
+from server.ledger.records import Idempotency, Transaction, WalletKey
+
+GENESIS_HASH: Final = "0" * 64
+"""What stands for the hash before a wallet's first transaction."""
+
+_TIME_CHARACTERS: Final = 10
+_SEQUENCE_CHARACTERS: Final = 7
+_DIGEST_CHARACTERS: Final = 9
+_SUFFIX_CHARACTERS: Final = _SEQUENCE_CHARACTERS + _DIGEST_CHARACTERS
+_ALPHABET: Final = (
+    "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: sorts as its value does
+)
+
+
+def entry_hash(transaction: Transaction) -> str:
+    """Return the hash that `transaction` must carry, over its content and `previous_hash`.
+
+    Covered is everything that an auditor relies on. Not covered are the caller's own notes
+    (`metadata`), so that they can be encrypted anew or erased without breaking the chain.
+    """
+    return _digest(
+        {
+            "amount": transaction.amount,
+            "balance_after": transaction.balance_after,
+            "create_time_ms": transaction.create_time_ms,
+            "currency_code": transaction.currency_code,
+            "customer_id": transaction.customer_id,
+            "gateway": transaction.gateway,
+            "gateway_payment_id": transaction.gateway_payment_id,
+            "order_id": transaction.order_id,
+            "postings": [[posting.account, posting.amount] for posting in transaction.postings],
+            "previous_hash": transaction.previous_hash,
+            "refund_id": transaction.refund_id,
+            "sequence": transaction.sequence,
+            "topup_id": transaction.topup_id,
+            "transaction_id": transaction.transaction_id,
+            "type": transaction.type,
+        },
+    )
+
+
+def idempotency(command: PayOrder | RefundOrder | CreateTopup) -> Idempotency:
+    """Return what a record keeps of the request that made it."""
+    content: list[Any]
+    match command:
+        case PayOrder():
+            content = [command.customer_id, command.order_id, _money(command.amount)]
+        case RefundOrder():
+            amount = _money(command.amount)
+            content = [command.customer_id, command.order_id, amount, command.reason]
+        case CreateTopup():
+            order = command.pay_order
+            content = [
+                command.customer_id,
+                _money(command.amount),
+                command.gateway,
+                command.method,
+                None if order is None else [order.order_id, _money(order.amount)],
+                command.return_url,
+            ]
+    content.append(dict(command.metadata))
+    return Idempotency(command.idempotency_key, _digest(content))
+
+
+def transaction_id(wallet: WalletKey, sequence: int, time_ms: int) -> str:
+    """Return the id of a wallet's transaction; ids sort by time, then by sequence."""
+    digest = hashlib.sha256(f"{wallet.customer_id}:{wallet.currency_code}".encode()).digest()
+    return (
+        "txn_"
+        + _base32(time_ms, _TIME_CHARACTERS)
+        + _base32(sequence, _SEQUENCE_CHARACTERS)
+        + _base32(int.from_bytes(digest[:8]), _DIGEST_CHARACTERS)
+    )
+
+
+def refund_id(of_transaction_id: str) -> str:
+    """Return the id of the refund that the transaction pays out."""
+    return "ref_" + of_transaction_id.removeprefix("txn_")
+
+
+def topup_id(idempotency: Idempotency, time_ms: int) -> str:
+    """Return the id of the top-up that the request starts; ids sort by time."""
+    digest = hashlib.sha256(_canonical([*idempotency.key, idempotency.fingerprint])).digest()
+    return (
+        "top_"
+        + _base32(time_ms, _TIME_CHARACTERS)
+        + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
+    )
+
+
+def _money(money: Money | None) -> list[str | int] | None:
+    return None if money is None else [money.currency_code, money.minor_units]
+
+
+def _digest(content: Any) -> str:  # noqa: ANN401 - any JSON value
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _base32(number: int, characters: int) -> str:
+    """Write the low bits of `number` in exactly so many characters."""
+    return "".join(
+        _ALPHABET[(number >> (5 * place)) & 31] for place in range(characters - 1, -1, -1)
+    )

@@ -1,0 +1,133 @@
+"""The commands of the ledger, in the imperative, and what each needs to be decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from server.ledger.money import Money
+from server.ledger.records import (
+    Checkout,
+    EventOutcome,
+    GatewayPayment,
+    IdempotencyKey,
+    OrderToPay,
+    ReceivedEvent,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PayOrder:
+    """Pay an order from the customer's wallet."""
+
+    customer_id: str
+    order_id: str
+    amount: Money
+    idempotency_key: IdempotencyKey
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """Give `amount` of an order's payment back into the wallet; None means all that remains."""
+
+    customer_id: str
+    order_id: str
+    amount: Money | None
+    idempotency_key: IdempotencyKey
+    reason: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTopup:
+    """Record a top-up before the gateway hears of it."""
+
+    customer_id: str
+    amount: Money
+    gateway: str
+    method: str
+    idempotency_key: IdempotencyKey
+    pay_order: OrderToPay | None
+    return_url: str
+    metadata: Mapping[str, str]
+    lifetime_ms: int
+    """How long the customer has to pay; a setting, not a part of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTopup:
+    """Record that the gateway has an order for the top-up, which can be paid now."""
+
+    customer_id: str
+    topup_id: str
+    checkout: Checkout
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPayment:
+    """Let what the gateway says of a top-up's payment take effect.
+
+    `pay_order_id` is the top-up's own, which never changes; it tells which order has to be loaded
+    with it, and is empty where there is none.
+    """
+
+    customer_id: str
+    topup_id: str
+    pay_order_id: str
+    payment: GatewayPayment
+    event: ReceivedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RecordEvent:
+    """Keep an event that no top-up can take: it changes nothing, or a person has to review it."""
+
+    event: ReceivedEvent
+    outcome: EventOutcome
+    reason: str
+    gateway_order_id: str = ""
+    gateway_payment_id: str = ""
+
+
+Command = PayOrder | RefundOrder | CreateTopup | OpenTopup | ApplyPayment | RecordEvent
+
+
+@dataclass(slots=True)
+class Needs:
+    """The names of the records that commands need to be decided; it grows with each command."""
+
+    customers: set[str] = field(default_factory=set)
+    """Customers whose existence is asked for."""
+    wallets_of: set[str] = field(default_factory=set)
+    """Customers whose wallets are needed, in every currency."""
+    orders: set[str] = field(default_factory=set)
+    topups: set[str] = field(default_factory=set)
+    transactions_by_key: set[IdempotencyKey] = field(default_factory=set)
+    topups_by_key: set[IdempotencyKey] = field(default_factory=set)
+    events: set[str] = field(default_factory=set)
+
+    def add(self, command: Command) -> None:
+        """Add what `command` needs."""
+        match command:
+            case PayOrder() | RefundOrder():
+                self.customers.add(command.customer_id)
+                self.wallets_of.add(command.customer_id)
+                self.orders.add(command.order_id)
+                self.transactions_by_key.add(command.idempotency_key)
+            case CreateTopup():
+                self.customers.add(command.customer_id)
+                self.topups_by_key.add(command.idempotency_key)
+            case OpenTopup():
+                self.topups.add(command.topup_id)
+            case ApplyPayment():
+                self.topups.add(command.topup_id)
+                self.wallets_of.add(command.customer_id)
+                self.events.add(command.event.key)
+                if command.pay_order_id:
+                    self.orders.add(command.pay_order_id)
+            case RecordEvent():
+                self.events.add(command.event.key)
+
+
+def lane_key(command: Command) -> str:
+    """Return the text by which commands are spread over lanes: the customer, where there is one."""
+    return command.event.key if isinstance(command, RecordEvent) else command.customer_id

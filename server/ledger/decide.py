@@ -1,0 +1,35 @@
+"""`decide`: what a command does to the state it meets. All rules of money hang from here."""
+
+from server.ledger import orders, topups
+from server.ledger.commands import (
+    ApplyPayment,
+    Command,
+    CreateTopup,
+    OpenTopup,
+    PayOrder,
+    RecordEvent,
+    RefundOrder,
+)
+from server.ledger.decisions import Decision
+from server.ledger.state import State
+
+
+def decide(state: State, command: Command, now_ms: int) -> Decision:
+    """Decide `command` on `state` at `now_ms` (milliseconds since the epoch).
+
+    The state is only read. What comes back is a reply with the changes that make it true, a reply
+    without changes where the command was carried out before, or a rejection.
+    """
+    match command:
+        case PayOrder():
+            return orders.pay(state, command, now_ms)
+        case RefundOrder():
+            return orders.refund(state, command, now_ms)
+        case CreateTopup():
+            return topups.create(state, command, now_ms)
+        case OpenTopup():
+            return topups.open_for_payment(state, command, now_ms)
+        case ApplyPayment():
+            return topups.apply_payment(state, command, now_ms)
+        case RecordEvent():
+            return topups.record_event(state, command, now_ms)

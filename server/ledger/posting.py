@@ -1,0 +1,116 @@
+"""The one place where money moves: a new entry at the end of a wallet's ledger."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from server.ledger import chain
+from server.ledger.money import MAX_BALANCE_MINOR_UNITS
+from server.ledger.records import (
+    NO_METADATA,
+    Idempotency,
+    Posting,
+    Transaction,
+    TransactionType,
+    Wallet,
+    WalletKey,
+    WalletState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What an entry is for: the records that it belongs to and the request that made it."""
+
+    order_id: str = ""
+    topup_id: str = ""
+    gateway: str = ""
+    gateway_payment_id: str = ""
+    metadata: Mapping[str, str] = NO_METADATA
+    idempotency: Idempotency | None = None
+
+
+def wallet_account(wallet: WalletKey) -> str:
+    """Name the ledger account of a wallet."""
+    return f"wallet:{wallet.customer_id}:{wallet.currency_code}"
+
+
+def gateway_account(gateway: str, currency_code: str) -> str:
+    """Name the ledger account of what a gateway brought in."""
+    return f"gateway:{gateway}:{currency_code}"
+
+
+def orders_account(currency_code: str) -> str:
+    """Name the ledger account of what was paid for orders."""
+    return f"orders:{currency_code}"
+
+
+def empty_wallet(key: WalletKey, now_ms: int) -> Wallet:
+    """Return the wallet that a customer has before its first credit: none is stored yet."""
+    return Wallet(
+        customer_id=key.customer_id,
+        currency_code=key.currency_code,
+        balance=0,
+        state=WalletState.ACTIVE,
+        sequence=0,
+        head_hash=chain.GENESIS_HASH,
+        create_time_ms=now_ms,
+        update_time_ms=now_ms,
+        version=0,
+    )
+
+
+def post(
+    wallet: Wallet,
+    transaction_type: TransactionType,
+    amount: int,
+    counter_account: str,
+    cause: Cause,
+    now_ms: int,
+) -> tuple[Wallet, Transaction]:
+    """Move `amount` minor units (signed: positive into the wallet) against `counter_account`.
+
+    The caller has checked that the wallet may and can; here it is asserted, on the values
+    themselves, because a mistake would be somebody's money.
+    """
+    balance = wallet.balance + amount
+    assert amount != 0, "an entry moves money"
+    assert balance <= MAX_BALANCE_MINOR_UNITS, "a balance fits 64 bits"
+    assert amount > 0 or balance >= 0, "a debit never takes more than there is"
+    postings = (Posting(wallet_account(wallet.key), amount), Posting(counter_account, -amount))
+    assert sum(posting.amount for posting in postings) == 0, "postings sum to zero"
+    sequence = wallet.sequence + 1
+    # A clock behind the one that wrote the last entry must not turn the ledger's order around.
+    time_ms = max(now_ms, wallet.update_time_ms)
+    transaction_id = chain.transaction_id(wallet.key, sequence, time_ms)
+    is_refund = transaction_type is TransactionType.REFUND
+    transaction = Transaction(
+        transaction_id=transaction_id,
+        customer_id=wallet.customer_id,
+        currency_code=wallet.currency_code,
+        type=transaction_type,
+        amount=amount,
+        balance_after=balance,
+        sequence=sequence,
+        postings=postings,
+        order_id=cause.order_id,
+        topup_id=cause.topup_id,
+        refund_id=chain.refund_id(transaction_id) if is_refund else "",
+        gateway=cause.gateway,
+        gateway_payment_id=cause.gateway_payment_id,
+        previous_hash=wallet.head_hash,
+        hash="",
+        create_time_ms=time_ms,
+        metadata=cause.metadata,
+        wallet_state=wallet.state,
+        idempotency=cause.idempotency,
+    )
+    transaction = replace(transaction, hash=chain.entry_hash(transaction))
+    wallet = replace(
+        wallet,
+        balance=balance,
+        sequence=sequence,
+        head_hash=transaction.hash,
+        update_time_ms=time_ms,
+        version=wallet.version + 1,
+    )
+    return wallet, transaction

@@ -1,0 +1,296 @@
+"""The records of the ledger, as the core sees them.
+
+All are frozen. Amounts are whole minor units of the record's `currency_code`, times are
+milliseconds since the epoch, and an absent text is the empty string.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from server.ledger.money import Money
+
+NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
+"""No notes of the caller."""
+
+
+class WalletKey(NamedTuple):
+    """What names a wallet."""
+
+    customer_id: str
+    currency_code: str
+
+
+class IdempotencyKey(NamedTuple):
+    """What names a mutating request: a key is unique for each caller and method."""
+
+    caller: str
+    method: str
+    key: str
+
+
+class WalletState(StrEnum):
+    """What a wallet may do."""
+
+    ACTIVE = "ACTIVE"
+    FROZEN = "FROZEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """A customer's prepaid money in one currency: the cached end of its ledger."""
+
+    customer_id: str
+    currency_code: str
+    balance: int
+    state: WalletState
+    sequence: int
+    head_hash: str
+    create_time_ms: int
+    update_time_ms: int
+    version: int
+    """How often this record was written; 0 where it does not exist yet."""
+
+    @property
+    def key(self) -> WalletKey:
+        """The wallet's name."""
+        return WalletKey(self.customer_id, self.currency_code)
+
+
+class TransactionType(StrEnum):
+    """What moved money into or out of a wallet."""
+
+    TOPUP = "TOPUP"
+    PAYMENT = "PAYMENT"
+    REFUND = "REFUND"
+    REVERSAL = "REVERSAL"
+    ADJUSTMENT = "ADJUSTMENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One side of a transaction: `amount` on `account`."""
+
+    account: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The request that made a record: its name, and a digest of what it asked for."""
+
+    key: IdempotencyKey
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One entry of a wallet's ledger; it never changes once it is written."""
+
+    transaction_id: str
+    customer_id: str
+    currency_code: str
+    type: TransactionType
+    amount: int
+    """Signed: positive into the wallet."""
+    balance_after: int
+    sequence: int
+    postings: tuple[Posting, ...]
+    order_id: str
+    topup_id: str
+    refund_id: str
+    gateway: str
+    gateway_payment_id: str
+    previous_hash: str
+    hash: str
+    create_time_ms: int
+    metadata: Mapping[str, str]
+    wallet_state: WalletState
+    """The wallet's state right after this entry, so that a repeat gets the same answer."""
+    idempotency: Idempotency | None
+
+
+class OrderPaymentState(StrEnum):
+    """Where the payment of an order stands."""
+
+    PAID = "PAID"
+    PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
+    REFUNDED = "REFUNDED"
+
+
+class OrderPaymentMethod(StrEnum):
+    """How an order was paid."""
+
+    WALLET = "WALLET"
+    GATEWAY = "GATEWAY"
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Money given back for an order, into the customer's wallet."""
+
+    refund_id: str
+    amount: int
+    reason: str
+    transaction_id: str
+    create_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order of the order service with its payment, if it is paid.
+
+    The document is shared: `customer_id`, `amount` and `currency_code` are None where the order
+    service has not written them or has written something else than their type.
+    """
+
+    order_id: str
+    customer_id: str | None
+    amount: int | None
+    currency_code: str | None
+    payment_state: OrderPaymentState | None
+    """None while it is not paid."""
+    payment_method: OrderPaymentMethod | None
+    transaction_id: str
+    refunded_amount: int
+    refunds: tuple[Refund, ...]
+    pay_time_ms: int | None
+
+
+class TopupState(StrEnum):
+    """Where a top-up stands."""
+
+    CREATED = "CREATED"
+    PENDING = "PENDING"
+    CREDITED = "CREDITED"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+    REVERSED = "REVERSED"
+    NEEDS_REVIEW = "NEEDS_REVIEW"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderToPay:
+    """An order to be paid in the same commit that credits a top-up."""
+
+    order_id: str
+    amount: Money
+
+
+@dataclass(frozen=True, slots=True)
+class PayOrderOutcome:
+    """What became of a top-up's order: paid by a transaction, or not and why."""
+
+    transaction_id: str
+    failure_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """What the customer's app needs to pay at the gateway."""
+
+    gateway_order_id: str
+    public_key: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topup:
+    """Money on its way into a wallet through a gateway."""
+
+    topup_id: str
+    customer_id: str
+    amount: Money
+    gateway: str
+    method: str
+    state: TopupState
+    gateway_order_id: str
+    gateway_payment_id: str
+    transaction_id: str
+    pay_order: OrderToPay | None
+    pay_order_outcome: PayOrderOutcome | None
+    failure_reason: str
+    checkout: Checkout | None
+    return_url: str
+    create_time_ms: int
+    update_time_ms: int
+    expire_time_ms: int
+    metadata: Mapping[str, str]
+    idempotency: Idempotency
+    version: int
+    """How often this record was written."""
+
+
+class GatewayPaymentStatus(StrEnum):
+    """What a gateway says of a payment, in the terms that all gateways share."""
+
+    PENDING = "PENDING"
+    AUTHORIZED = "AUTHORIZED"
+    CAPTURED = "CAPTURED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPayment:
+    """A payment as its gateway reports it."""
+
+    payment_id: str
+    gateway_order_id: str
+    status: GatewayPaymentStatus
+    amount: Money
+    failure_reason: str = ""
+
+
+class EventOutcome(StrEnum):
+    """What became of an event from a gateway."""
+
+    APPLIED = "APPLIED"
+    DUPLICATE = "DUPLICATE"
+    IGNORED = "IGNORED"
+    NEEDS_REVIEW = "NEEDS_REVIEW"
+
+
+class EventOrigin(StrEnum):
+    """How the service came to know an event."""
+
+    WEBHOOK = "WEBHOOK"
+    """The gateway sent it."""
+    LOOKUP = "LOOKUP"
+    """The gateway was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """Something that a gateway told us, with the proof of what exactly it said."""
+
+    gateway: str
+    event_id: str
+    event_type: str
+    body_digest: str
+    """SHA-256 of the raw body, hex. An event's id comes in a header that no gateway signs, so that
+    the id alone must not be able to mark another event as seen."""
+    body: bytes = field(repr=False)
+    origin: EventOrigin
+    receive_time_ms: int
+
+    @property
+    def key(self) -> str:
+        """What names the event in the records: the same only for the same id and the same body."""
+        return f"{self.gateway}:{self.event_id}:{self.body_digest[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayEvent:
+    """The record of an event: what came, and what became of it."""
+
+    received: ReceivedEvent
+    outcome: EventOutcome
+    reason: str
+    """Why it was ignored or needs review, for a person."""
+    customer_id: str
+    topup_id: str
+    gateway_order_id: str
+    gateway_payment_id: str
+    apply_time_ms: int

@@ -121,7 +121,7 @@ class Gateway(Protocol):
         """
 
     async def open_topup(self, topup: Topup) -> Checkout:
-        """Make sure that the gateway has exactly one usable order for the top-up; return how to pay.
+        """Make sure that the gateway has one usable order for the top-up; return how to pay it.
 
         A repeat after a lost answer finds the order that was made.
 

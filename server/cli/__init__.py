@@ -1,0 +1,1 @@
+"""The `wallet-payment` command line."""

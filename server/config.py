@@ -1,0 +1,255 @@
+"""Settings: environment variables, all checked at the start, each with its meaning.
+
+A secret is never shown: not in a repr, a log, an error, or by `wallet-payment config`.
+"""
+
+import base64
+import binascii
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEVELOPMENT_PREFIX: Final = "development-"
+"""Secrets made for development start so; a production server refuses them."""
+
+_ALGORITHMS: Final = frozenset({"ES256", "EdDSA", "RS256", "HS256"})
+_MIN_SHARED_SECRET: Final = 32
+
+
+class SettingsError(Exception):
+    """Some settings are wrong; the message names each variable, what is wrong and what to do."""
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """The settings of one process. The variable is the field in upper case, after `WALLET_`."""
+
+    model_config = SettingsConfigDict(env_prefix="WALLET_", frozen=True, extra="ignore")
+
+    development: bool = Field(
+        default=False,
+        description="Allow what only a development machine may have: development secrets.",
+    )
+    mongodb_uri: SecretStr = Field(
+        default=SecretStr(""),
+        description="MongoDB replica set, with the database (default wallet_payment). Empty: `up` "
+        "starts an embedded one, `serve` refuses to start.",
+    )
+    data_dir: Path = Field(
+        default=Path(".wallet-payment"),
+        description="Folder in which `up` keeps the embedded database and its development keys.",
+    )
+    grpc_address: str = Field(default="127.0.0.1:50051", description="Where gRPC listens.")
+    sidecar_address: str = Field(
+        default="127.0.0.1:8080", description="Where the sidecar takes webhooks."
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1:9464", description="Where Prometheus gets /metrics."
+    )
+    sandbox_address: str = Field(
+        default="127.0.0.1:8090", description="Where the sandbox gateway of `up` listens."
+    )
+    server_target: str = Field(
+        default="127.0.0.1:50051", description="The gRPC server that the sidecar forwards to."
+    )
+    sidecar_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="The sidecar's own token, with the scope webhook.forward.",
+    )
+    reflection: bool = Field(
+        default=False, description="Serve gRPC reflection, for grpcurl; on in `up`."
+    )
+    log_level: str = Field(
+        default="info",
+        description="debug, info, warning or error.",
+        pattern="(?i)^(debug|info|warning|error)$",
+    )
+    log_format: str = Field(
+        default="auto",
+        description="json, console, or auto: console in a terminal.",
+        pattern="^(auto|json|console)$",
+    )
+    jwt_issuer: str = Field(default="wallet-payment", description="`iss` that tokens must carry.")
+    jwt_audience: str = Field(default="wallet-payment", description="`aud` that tokens must carry.")
+    jwt_algorithms: CommaSeparated = Field(
+        default=("ES256", "EdDSA", "RS256"),
+        description="Algorithms that tokens may be signed with, comma-separated: ES256, EdDSA, "
+        "RS256, HS256.",
+    )
+    jwt_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys that tokens are verified with: a JSON Web Key Set, inline or as "
+        "@/path/to/file. Each key has `kid` and `alg`.",
+    )
+    razorpay_key_id: str = Field(default="", description="Razorpay's API key id. Empty: not used.")
+    razorpay_key_secret: SecretStr = Field(
+        default=SecretStr(""), description="Razorpay's API key secret."
+    )
+    razorpay_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Secrets of Razorpay's webhook, comma-separated, current first; keep the "
+        "previous one while it rotates.",
+    )
+    razorpay_api_url: str = Field(
+        default="https://api.razorpay.com", description="Where Razorpay's API is."
+    )
+    razorpay_checkout_url: str = Field(
+        default="", description="A page that pays a Razorpay order; its id is appended."
+    )
+    topup_lifetime_seconds: int = Field(
+        default=1_800, ge=60, le=604_800, description="How long a customer has to pay a top-up."
+    )
+    commit_lanes: int = Field(default=4, ge=1, le=64, description="Lanes of the commit path.")
+    commit_max_batch: int = Field(
+        default=256, ge=1, le=1_000, description="Commands in one transaction at most."
+    )
+    commit_max_queue: int = Field(
+        default=4_096, ge=1, le=1_000_000, description="Commands that may wait at most."
+    )
+    shutdown_grace_seconds: float = Field(
+        default=5.0, ge=0, le=300, description="How long a stopping server lets calls finish."
+    )
+
+    @field_validator("jwt_algorithms", "razorpay_webhook_secrets", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:  # noqa: ANN401 - whatever pydantic hands over
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _known_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = set(value) - _ALGORITHMS
+        if unknown or not value:
+            raise ValueError(f"takes {', '.join(sorted(_ALGORITHMS))}, comma-separated")
+        return value
+
+    @field_validator(
+        "grpc_address", "sidecar_address", "metrics_address", "sandbox_address", "server_target"
+    )
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not host or not colon or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
+            raise ValueError("takes host:port, with port 0 for any free one")
+        return value
+
+    @field_validator("jwt_keys")
+    @classmethod
+    def _readable_keys(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            read_key_set(value)
+        return value
+
+    @model_validator(mode="after")
+    def _razorpay_is_whole(self) -> Self:
+        given = {
+            "WALLET_RAZORPAY_KEY_ID": bool(self.razorpay_key_id),
+            "WALLET_RAZORPAY_KEY_SECRET": bool(self.razorpay_key_secret.get_secret_value()),
+            "WALLET_RAZORPAY_WEBHOOK_SECRETS": bool(self.razorpay_webhook_secrets),
+        }
+        missing = [name for name, is_given in given.items() if not is_given]
+        if any(given.values()) and missing:
+            raise ValueError(f"{', '.join(missing)}: is needed where another of Razorpay's is set")
+        return self
+
+    def check_serving(self) -> None:
+        """Refuse to serve without what serving needs, or with what only development may have.
+
+        Raises:
+            SettingsError: it names the variables.
+        """
+        problems = []
+        if not self.mongodb_uri.get_secret_value():
+            problems.append(
+                "WALLET_MONGODB_URI is not set: name a MongoDB replica set, or use "
+                "`wallet-payment up` for an embedded one."
+            )
+        if not self.jwt_keys.get_secret_value():
+            problems.append(
+                "WALLET_JWT_KEYS is not set: give the JSON Web Key Set that tokens are verified "
+                "with, inline or as @/path/to/file."
+            )
+        if not self.development:
+            problems += [
+                f"{variable} holds a development secret: set a real one, or "
+                "WALLET_DEVELOPMENT=true if this is a development machine."
+                for variable in self._development_secrets()
+            ]
+        if problems:
+            raise SettingsError("\n".join(problems))
+
+    def _development_secrets(self) -> list[str]:
+        found = []
+        if any(secret.startswith(DEVELOPMENT_PREFIX) for secret in _shared_secrets(self.jwt_keys)):
+            found.append("WALLET_JWT_KEYS")
+        if self.razorpay_key_secret.get_secret_value().startswith(DEVELOPMENT_PREFIX):
+            found.append("WALLET_RAZORPAY_KEY_SECRET")
+        if any(
+            secret.get_secret_value().startswith(DEVELOPMENT_PREFIX)
+            for secret in self.razorpay_webhook_secrets
+        ):
+            found.append("WALLET_RAZORPAY_WEBHOOK_SECRETS")
+        return found
+
+
+def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any field of Settings
+    """Read the settings from the environment; `given` ones come before it.
+
+    Raises:
+        SettingsError: each wrong variable is named, with what is wrong; values are not shown.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_input=False, include_url=False):
+            variable = "_".join(str(part) for part in problem["loc"][:1]).upper()
+            message = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"WALLET_{variable}: {message}" if variable else message)
+        raise SettingsError("\n".join(problems)) from None
+
+
+def read_key_set(value: SecretStr) -> list[dict[str, Any]]:
+    """Read a JSON Web Key Set (RFC 7517), inline or from the file named after `@`.
+
+    Raises:
+        ValueError: it cannot be read, or a key lacks `kid` or an `alg` that is known.
+    """
+    text = value.get_secret_value()
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text("utf-8")
+        except (OSError, UnicodeError):
+            raise ValueError("the file after @ cannot be read") from None
+    try:
+        keys = json.loads(text)["keys"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError('takes a JSON Web Key Set, {"keys": [...]}, or @ and its file') from None
+    for key in keys:
+        if not isinstance(key, dict) or not key.get("kid") or key.get("alg") not in _ALGORITHMS:
+            raise ValueError(
+                f"each key needs `kid`, and `alg` from {', '.join(sorted(_ALGORITHMS))}"
+            )
+        if key["alg"] == "HS256" and len(_decoded(key.get("k", ""))) < _MIN_SHARED_SECRET:
+            raise ValueError(f"the secret of an HS256 key has {_MIN_SHARED_SECRET} bytes or more")
+    return list(keys)
+
+
+def _shared_secrets(key_set: SecretStr) -> list[str]:
+    if not key_set.get_secret_value():
+        return []
+    return [_decoded(key["k"]).decode("latin-1") for key in read_key_set(key_set) if "k" in key]
+
+
+def _decoded(base64url: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(base64url + "=" * (-len(base64url) % 4))
+    except (binascii.Error, ValueError):
+        return b""

@@ -1,0 +1,97 @@
+"""Prometheus metrics, under the ecosystem's names."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class MethodMetrics:
+    """The metrics of one RPC, looked up once."""
+
+    def __init__(self, metrics: "Metrics", service: str, method: str) -> None:
+        self._labels = ("unary", service, method)
+        self._handled = metrics.handled
+        self._started = metrics.started.labels(*self._labels)
+        self._seconds = metrics.handling_seconds.labels(*self._labels)
+        self._by_code: dict[str, Counter] = {}
+
+    def call_started(self) -> None:
+        """Count a call that has begun."""
+        self._started.inc()
+
+    def call_handled(self, code: str, seconds: float) -> None:
+        """Count a call that has ended with a status code, such as `OK`."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self._handled.labels(*self._labels, code)
+        counter.inc()
+        self._seconds.observe(seconds)
+
+
+class Metrics:
+    """All metrics of one server; also the observer of its commit path."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        rpc = ("grpc_type", "grpc_service", "grpc_method")
+        self.started = Counter("grpc_server_started", "RPCs started.", rpc, registry=self.registry)
+        self.handled = Counter(
+            "grpc_server_handled",
+            "RPCs ended, by code.",
+            (*rpc, "grpc_code"),
+            registry=self.registry,
+        )
+        self.handling_seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time of an RPC in the server.",
+            rpc,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._batch_size = Histogram(
+            "wallet_commit_batch_size",
+            "Commands carried out together.",
+            buckets=_SIZES,
+            registry=self.registry,
+        )
+        self._commit_seconds = Histogram(
+            "wallet_commit_seconds",
+            "Time of a batch, from its load to its commit.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._retries = Counter(
+            "wallet_commit_retries",
+            "Batches tried again, by cause.",
+            ("cause",),
+            registry=self.registry,
+        )
+
+    def method(self, service: str, method: str) -> MethodMetrics:
+        """Return the metrics of one RPC."""
+        return MethodMetrics(self, service, method)
+
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Show how many commands wait for their turn."""
+        gauge = Gauge(
+            "wallet_commit_queue", "Commands that wait for their turn.", registry=self.registry
+        )
+        gauge.set_function(length)
+
+    def batch_committed(self, size: int, seconds: float) -> None:
+        """Note a batch that was carried out."""
+        self._batch_size.observe(size)
+        self._commit_seconds.observe(seconds)
+
+    def batch_retried(self, cause: str) -> None:
+        """Note a batch that is tried again."""
+        self._retries.labels(cause).inc()
+
+    def exposition(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,1 @@
+"""MongoDB, through Motor. Nothing outside this folder imports the driver."""

@@ -1,0 +1,150 @@
+"""The connection to MongoDB: its options, its checks, and its errors in the commit path's terms."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from bson import SON, CodecOptions
+from bson.codec_options import DatetimeConversion
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.uri_parser import parse_uri
+
+from server.commit.port import StoreUnavailable, WriteConflict, WriteRefused
+
+Document = dict[str, Any]
+Database = AsyncIOMotorDatabase[Document]
+Session = AsyncIOMotorClientSession
+
+CODEC_OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+"""Times are read as whole milliseconds, exactly as they are stored."""
+
+_DEFAULT_OPTIONS: Final = {
+    "appname": "wallet-payment",
+    "serverSelectionTimeoutMS": 3_000,
+    "connectTimeoutMS": 2_000,
+    "socketTimeoutMS": 10_000,
+}
+_WRITE_CONFLICT: Final = 112
+_DUPLICATE_KEY: Final = 11_000
+_LARGEST_READ: Final = 10_000
+
+
+class NotAReplicaSet(Exception):
+    """The MongoDB that was found has no transactions."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "MongoDB runs as a single server without a replica set, which has no transactions. "
+            "Start mongod with --replSet and run rs.initiate() once (one member is enough), or "
+            "unset WALLET_MONGODB_URI and use `wallet-payment up`."
+        )
+
+
+@asynccontextmanager
+async def connect(uri: str) -> AsyncIterator[Database]:
+    """Connect to the database that `uri` names (`wallet_payment` by default).
+
+    Raises:
+        StoreUnavailable: nothing answers there.
+        NotAReplicaSet: transactions are not possible there.
+    """
+    parsed = parse_uri(uri)
+    given = {name.lower() for name in parsed["options"]}
+    options: dict[str, Any] = {
+        name: value for name, value in _DEFAULT_OPTIONS.items() if name.lower() not in given
+    }
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, **options)
+    try:
+        with store_errors():
+            hello = await client.admin.command("hello")
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise NotAReplicaSet
+        yield client.get_database(parsed["database"] or "wallet_payment", CODEC_OPTIONS)
+    finally:
+        client.close()
+
+
+async def find(
+    database: Database,
+    collection: str,
+    query: Mapping[str, Any],
+    **options: Any,  # noqa: ANN401 - whatever the command takes
+) -> list[Document]:
+    """Read all matching documents as they were durably committed (read concern majority).
+
+    A plain command costs less than a driver's cursor, and there is one round trip in all but the
+    largest answers.
+    """
+    command: SON[str, Any] = SON(
+        find=collection,
+        filter=query,
+        batchSize=_LARGEST_READ,
+        readConcern={"level": "majority"},
+        **options,
+    )
+    with store_errors():
+        answer = await database.command(command, codec_options=CODEC_OPTIONS)
+        documents: list[Document] = answer["cursor"]["firstBatch"]
+        while answer["cursor"]["id"]:
+            more: SON[str, Any] = SON(getMore=answer["cursor"]["id"], collection=collection)
+            answer = await database.command(more, codec_options=CODEC_OPTIONS)
+            documents += answer["cursor"]["nextBatch"]
+    return documents
+
+
+async def write(
+    database: Database,
+    collection: str,
+    operation: str,
+    statements: list[Document],
+    session: Session | None = None,
+) -> int:
+    """Run one `insert` or `update` command; return how many documents it touched.
+
+    Raises:
+        WriteConflict: a document of this key exists, or another transaction holds one.
+        StoreUnavailable, WriteRefused.
+    """
+    kind = "documents" if operation == "insert" else "updates"
+    command: SON[str, Any] = SON([(operation, collection), (kind, statements), ("ordered", False)])
+    with store_errors():
+        answer = await database.command(command, session=session)
+    for error in answer.get("writeErrors", ()):
+        if error["code"] in {_DUPLICATE_KEY, _WRITE_CONFLICT}:
+            raise WriteConflict
+        raise WriteRefused(f"{collection}: MongoDB error {error['code']}")
+    touched: int = answer["n"]
+    return touched
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Say what the driver raises in the commit path's terms, without its text."""
+    try:
+        yield
+    except (ConnectionFailure, ExecutionTimeout) as error:
+        raise StoreUnavailable(type(error).__name__) from error
+    except OperationFailure as error:
+        if error.code in {_WRITE_CONFLICT, _DUPLICATE_KEY}:
+            raise WriteConflict from error
+        if is_transient(error):
+            raise StoreUnavailable(f"MongoDB error {error.code}") from error
+        raise WriteRefused(f"MongoDB error {error.code}") from error
+    except PyMongoError as error:
+        raise WriteRefused(type(error).__name__) from error
+
+
+def is_transient(error: PyMongoError) -> bool:
+    """Tell whether the same may succeed later: an election, a shutdown, a lost connection."""
+    return isinstance(error, ConnectionFailure) or any(
+        error.has_error_label(label)
+        for label in ("TransientTransactionError", "RetryableWriteError", "RetryableError")
+    )

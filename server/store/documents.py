@@ -1,0 +1,381 @@
+"""Records as MongoDB documents and back.
+
+Amounts and counters are always 64-bit longs, times are dates of whole milliseconds, empty texts are
+left out. The shared `orders` documents are read with tolerance, since other services write them.
+"""
+
+from typing import Any
+
+from bson import Int64
+from bson.datetime_ms import DatetimeMS
+
+from server.ledger.money import Money
+from server.ledger.records import (
+    NO_METADATA,
+    Checkout,
+    EventOrigin,
+    EventOutcome,
+    GatewayEvent,
+    Idempotency,
+    IdempotencyKey,
+    Order,
+    OrderPaymentMethod,
+    OrderPaymentState,
+    OrderToPay,
+    PayOrderOutcome,
+    Posting,
+    ReceivedEvent,
+    Refund,
+    Topup,
+    TopupState,
+    Transaction,
+    TransactionType,
+    Wallet,
+    WalletKey,
+    WalletState,
+)
+from server.store.connection import Document
+
+
+def idempotency_id(key: IdempotencyKey) -> str:
+    """Write a key as one text; callers and methods have no spaces, so it reads one way only."""
+    return f"{key.caller} {key.method} {key.key}"
+
+
+def wallet_id(key: WalletKey) -> str:
+    """Return the `_id` of a wallet."""
+    return f"{key.customer_id}:{key.currency_code}"
+
+
+def wallet_document(wallet: Wallet) -> Document:
+    """Write a wallet."""
+    return {
+        "_id": wallet_id(wallet.key),
+        "customer_id": wallet.customer_id,
+        "currency": wallet.currency_code,
+        "balance": Int64(wallet.balance),
+        "state": wallet.state.value,
+        "sequence": Int64(wallet.sequence),
+        "head_hash": wallet.head_hash,
+        "create_time": DatetimeMS(wallet.create_time_ms),
+        "update_time": DatetimeMS(wallet.update_time_ms),
+        "version": Int64(wallet.version),
+    }
+
+
+def read_wallet(document: Document) -> Wallet:
+    """Read a wallet."""
+    return Wallet(
+        customer_id=document["customer_id"],
+        currency_code=document["currency"],
+        balance=int(document["balance"]),
+        state=WalletState(document["state"]),
+        sequence=int(document["sequence"]),
+        head_hash=document["head_hash"],
+        create_time_ms=int(document["create_time"]),
+        update_time_ms=int(document["update_time"]),
+        version=int(document["version"]),
+    )
+
+
+def transaction_document(transaction: Transaction) -> Document:
+    """Write a transaction."""
+    document: Document = {
+        "_id": transaction.transaction_id,
+        "customer_id": transaction.customer_id,
+        "currency": transaction.currency_code,
+        "type": transaction.type.value,
+        "amount": Int64(transaction.amount),
+        "balance_after": Int64(transaction.balance_after),
+        "sequence": Int64(transaction.sequence),
+        "postings": [
+            {"account": posting.account, "amount": Int64(posting.amount)}
+            for posting in transaction.postings
+        ],
+        "previous_hash": transaction.previous_hash,
+        "hash": transaction.hash,
+        "create_time": DatetimeMS(transaction.create_time_ms),
+        "wallet_state": transaction.wallet_state.value,
+    }
+    for name in ("order_id", "topup_id", "refund_id", "gateway", "gateway_payment_id"):
+        if value := getattr(transaction, name):
+            document[name] = value
+    if transaction.metadata:
+        document["metadata"] = dict(transaction.metadata)
+    if transaction.idempotency is not None:
+        document |= _idempotency_fields(transaction.idempotency)
+    return document
+
+
+def read_transaction(document: Document) -> Transaction:
+    """Read a transaction."""
+    return Transaction(
+        transaction_id=document["_id"],
+        customer_id=document["customer_id"],
+        currency_code=document["currency"],
+        type=TransactionType(document["type"]),
+        amount=int(document["amount"]),
+        balance_after=int(document["balance_after"]),
+        sequence=int(document["sequence"]),
+        postings=tuple(
+            Posting(posting["account"], int(posting["amount"])) for posting in document["postings"]
+        ),
+        order_id=document.get("order_id", ""),
+        topup_id=document.get("topup_id", ""),
+        refund_id=document.get("refund_id", ""),
+        gateway=document.get("gateway", ""),
+        gateway_payment_id=document.get("gateway_payment_id", ""),
+        previous_hash=document["previous_hash"],
+        hash=document["hash"],
+        create_time_ms=int(document["create_time"]),
+        metadata=document.get("metadata", NO_METADATA),
+        wallet_state=WalletState(document.get("wallet_state", WalletState.ACTIVE)),
+        idempotency=_read_idempotency(document) if "idempotency_id" in document else None,
+    )
+
+
+def order_document(order: Order) -> Document:
+    """Write an order that is not there yet, with its payment."""
+    return {
+        "_id": order.order_id,
+        "customer_id": order.customer_id,
+        "amount": _long_or_none(order.amount),
+        "currency": order.currency_code,
+        **order_changes(None, order)["$set"],
+        "refunds": [refund_document(refund) for refund in order.refunds],
+    }
+
+
+def order_changes(before: Order | None, after: Order) -> Document:
+    """Return the update of an order: our own fields only, and refunds appended."""
+    fields: Document = {
+        "payment_status": after.payment_state.value if after.payment_state else None,
+        "refunded_amount": Int64(after.refunded_amount),
+    }
+    if before is None or before.payment_state is None:
+        fields |= {
+            "payment_method": after.payment_method.value if after.payment_method else None,
+            "wallet_transaction_id": after.transaction_id,
+            "pay_time": None if after.pay_time_ms is None else DatetimeMS(after.pay_time_ms),
+        }
+    update: Document = {"$set": fields}
+    added = after.refunds[len(before.refunds) if before else 0 :]
+    if added:
+        update["$push"] = {"refunds": {"$each": [refund_document(refund) for refund in added]}}
+    return update
+
+
+def order_guard(document: Document) -> Document:
+    """Return the query that finds the order only as long as it is what was read.
+
+    None finds a missing field too.
+    """
+    return {name: document.get(name) for name in _GUARDED_ORDER_FIELDS} | {"_id": document["_id"]}
+
+
+def read_order(document: Document) -> Order:
+    """Read an order that any service may have written."""
+    state = _text_or_none(document.get("payment_status"))
+    method = _text_or_none(document.get("payment_method"))
+    payment_state = _ORDER_PAYMENT_STATES.get((state or "").upper())
+    payment_method = None
+    if payment_state is not None:
+        is_ours = (method or "").upper() == OrderPaymentMethod.WALLET
+        payment_method = OrderPaymentMethod.WALLET if is_ours else OrderPaymentMethod.GATEWAY
+    pay_time = document.get("pay_time")
+    return Order(
+        order_id=document["_id"],
+        customer_id=_text_or_none(document.get("customer_id")),
+        amount=_whole_or_none(document.get("amount")),
+        currency_code=_text_or_none(document.get("currency")),
+        payment_state=payment_state,
+        payment_method=payment_method,
+        transaction_id=_text_or_none(document.get("wallet_transaction_id")) or "",
+        refunded_amount=_whole_or_none(document.get("refunded_amount")) or 0,
+        refunds=tuple(_read_refunds(document.get("refunds"))),
+        pay_time_ms=int(pay_time) if isinstance(pay_time, DatetimeMS) else None,
+    )
+
+
+def refund_document(refund: Refund) -> Document:
+    """Write a refund, as it stands in its order."""
+    return {
+        "refund_id": refund.refund_id,
+        "amount": Int64(refund.amount),
+        "reason": refund.reason,
+        "transaction_id": refund.transaction_id,
+        "create_time": DatetimeMS(refund.create_time_ms),
+    }
+
+
+def topup_document(topup: Topup) -> Document:
+    """Write a top-up."""
+    document: Document = {
+        "_id": topup.topup_id,
+        "customer_id": topup.customer_id,
+        "currency": topup.amount.currency_code,
+        "amount": Int64(topup.amount.minor_units),
+        "gateway": topup.gateway,
+        "method": topup.method,
+        "state": topup.state.value,
+        "create_time": DatetimeMS(topup.create_time_ms),
+        "update_time": DatetimeMS(topup.update_time_ms),
+        "expire_time": DatetimeMS(topup.expire_time_ms),
+        "version": Int64(topup.version),
+        **_idempotency_fields(topup.idempotency),
+    }
+    for name in (
+        "gateway_order_id",
+        "gateway_payment_id",
+        "transaction_id",
+        "failure_reason",
+        "return_url",
+    ):
+        if value := getattr(topup, name):
+            document[name] = value
+    if topup.pay_order is not None:
+        document["pay_order"] = {
+            "order_id": topup.pay_order.order_id,
+            "amount": Int64(topup.pay_order.amount.minor_units),
+        }
+    if topup.pay_order_outcome is not None:
+        document["pay_order_outcome"] = {
+            "transaction_id": topup.pay_order_outcome.transaction_id,
+            "failure_reason": topup.pay_order_outcome.failure_reason,
+        }
+    if topup.checkout is not None:
+        document["checkout"] = {
+            "gateway_order_id": topup.checkout.gateway_order_id,
+            "public_key": topup.checkout.public_key,
+            "url": topup.checkout.url,
+        }
+    if topup.metadata:
+        document["metadata"] = dict(topup.metadata)
+    return document
+
+
+def read_topup(document: Document) -> Topup:
+    """Read a top-up."""
+    currency = document["currency"]
+    order = document.get("pay_order")
+    outcome = document.get("pay_order_outcome")
+    checkout = document.get("checkout")
+    return Topup(
+        topup_id=document["_id"],
+        customer_id=document["customer_id"],
+        amount=Money(currency, int(document["amount"])),
+        gateway=document["gateway"],
+        method=document["method"],
+        state=TopupState(document["state"]),
+        gateway_order_id=document.get("gateway_order_id", ""),
+        gateway_payment_id=document.get("gateway_payment_id", ""),
+        transaction_id=document.get("transaction_id", ""),
+        pay_order=(
+            OrderToPay(order["order_id"], Money(currency, int(order["amount"]))) if order else None
+        ),
+        pay_order_outcome=PayOrderOutcome(**outcome) if outcome else None,
+        failure_reason=document.get("failure_reason", ""),
+        checkout=Checkout(**checkout) if checkout else None,
+        return_url=document.get("return_url", ""),
+        create_time_ms=int(document["create_time"]),
+        update_time_ms=int(document["update_time"]),
+        expire_time_ms=int(document["expire_time"]),
+        metadata=document.get("metadata", NO_METADATA),
+        idempotency=_read_idempotency(document),
+        version=int(document["version"]),
+    )
+
+
+def event_document(event: GatewayEvent) -> Document:
+    """Write a gateway's event."""
+    received = event.received
+    document: Document = {
+        "_id": received.key,
+        "gateway": received.gateway,
+        "event_id": received.event_id,
+        "event_type": received.event_type,
+        "origin": received.origin.value,
+        "body": received.body,
+        "body_digest": received.body_digest,
+        "outcome": event.outcome.value,
+        "receive_time": DatetimeMS(received.receive_time_ms),
+        "apply_time": DatetimeMS(event.apply_time_ms),
+    }
+    for name in ("reason", "customer_id", "topup_id", "gateway_order_id", "gateway_payment_id"):
+        if value := getattr(event, name):
+            document[name] = value
+    return document
+
+
+def read_event(document: Document) -> GatewayEvent:
+    """Read a gateway's event."""
+    return GatewayEvent(
+        received=ReceivedEvent(
+            gateway=document["gateway"],
+            event_id=document["event_id"],
+            event_type=document["event_type"],
+            body_digest=document["body_digest"],
+            body=bytes(document["body"]),
+            origin=EventOrigin(document["origin"]),
+            receive_time_ms=int(document["receive_time"]),
+        ),
+        outcome=EventOutcome(document["outcome"]),
+        reason=document.get("reason", ""),
+        customer_id=document.get("customer_id", ""),
+        topup_id=document.get("topup_id", ""),
+        gateway_order_id=document.get("gateway_order_id", ""),
+        gateway_payment_id=document.get("gateway_payment_id", ""),
+        apply_time_ms=int(document["apply_time"]),
+    )
+
+
+_GUARDED_ORDER_FIELDS = ("customer_id", "amount", "currency", "payment_status", "refunded_amount")
+_ORDER_PAYMENT_STATES = {state.value: state for state in OrderPaymentState}
+
+
+def _idempotency_fields(idempotency: Idempotency) -> Document:
+    return {
+        "idempotency_id": idempotency_id(idempotency.key),
+        "fingerprint": idempotency.fingerprint,
+    }
+
+
+def _read_idempotency(document: Document) -> Idempotency:
+    caller, method, key = document["idempotency_id"].split(" ", 2)
+    return Idempotency(IdempotencyKey(caller, method, key), document["fingerprint"])
+
+
+def _read_refunds(refunds: Any) -> list[Refund]:  # noqa: ANN401 - another service's data
+    """Read our refunds, and leave out what another service may have put among them."""
+    if not isinstance(refunds, list):
+        return []
+    return [
+        Refund(
+            refund_id=refund["refund_id"],
+            amount=int(refund["amount"]),
+            reason=refund.get("reason", ""),
+            transaction_id=refund["transaction_id"],
+            create_time_ms=int(refund["create_time"]),
+        )
+        for refund in refunds
+        if isinstance(refund, dict) and str(refund.get("refund_id", "")).startswith("ref_")
+    ]
+
+
+def _whole_or_none(value: Any) -> int | None:  # noqa: ANN401 - another service's data
+    """Read a whole number; a shell writes 100 as 100.0, which is as good."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return None
+
+
+def _text_or_none(value: Any) -> str | None:  # noqa: ANN401 - another service's data
+    return value if isinstance(value, str) else None
+
+
+def _long_or_none(value: int | None) -> Int64 | None:
+    return None if value is None else Int64(value)

@@ -1,0 +1,92 @@
+"""What is read without changing anything: only what was durably committed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bson.datetime_ms import DatetimeMS
+
+from server.ledger.records import Order, Topup, TopupState, Transaction, Wallet
+from server.queries import TransactionFilter
+from server.store import documents, schema
+from server.store.connection import Database, Document, find
+
+
+class MongoQueries:
+    """Implements the port `Queries` on one MongoDB database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def has_customer(self, customer_id: str) -> bool:
+        """Tell whether the customer service knows the customer."""
+        found = await find(
+            self._database, schema.CUSTOMERS, {"_id": customer_id}, projection={"_id": 1}, limit=1
+        )
+        return bool(found)
+
+    async def wallets(self, customer_id: str) -> list[Wallet]:
+        """Return the customer's wallets by currency."""
+        found = await find(
+            self._database, schema.WALLETS, {"customer_id": customer_id}, sort={"currency": 1}
+        )
+        return [documents.read_wallet(document) for document in found]
+
+    async def topup(self, customer_id: str, topup_id: str) -> Topup | None:
+        """Return a customer's top-up."""
+        return await self._topup({"_id": topup_id, "customer_id": customer_id})
+
+    async def topup_of_gateway_order(self, gateway: str, gateway_order_id: str) -> Topup | None:
+        """Return the top-up that the gateway's order was made for."""
+        return await self._topup({"gateway": gateway, "gateway_order_id": gateway_order_id})
+
+    async def topup_by_id(self, gateway: str, topup_id: str) -> Topup | None:
+        """Return a top-up of any customer, for a gateway that names it."""
+        return await self._topup({"_id": topup_id, "gateway": gateway})
+
+    async def pending_topups(self, customer_id: str, limit: int) -> list[Topup]:
+        """Return the top-ups that are still on their way, newest first."""
+        states = [TopupState.CREATED.value, TopupState.PENDING.value]
+        found = await find(
+            self._database,
+            schema.TOPUPS,
+            {"customer_id": customer_id, "state": {"$in": states}},
+            sort={"_id": -1},
+            limit=limit,
+        )
+        return [documents.read_topup(document) for document in found]
+
+    async def order(self, order_id: str) -> Order | None:
+        """Return an order of any customer."""
+        found = await find(self._database, schema.ORDERS, {"_id": order_id}, limit=1)
+        return documents.read_order(found[0]) if found else None
+
+    async def transactions(
+        self, wanted: TransactionFilter, limit: int, before_id: str = ""
+    ) -> Sequence[Transaction]:
+        """Return transactions, newest first, from the one before `before_id` on.
+
+        Ids sort by time and, within a wallet, by sequence; new ones sort before every page that has
+        been read, so that pages neither repeat nor skip.
+        """
+        query: Document = {"customer_id": wanted.customer_id}
+        if wanted.currency_code:
+            query["currency"] = wanted.currency_code
+        if wanted.types:
+            query["type"] = {"$in": sorted(wanted.types)}
+        time: dict[str, Any] = {}
+        if wanted.start_time_ms is not None:
+            time["$gte"] = DatetimeMS(wanted.start_time_ms)
+        if wanted.end_time_ms is not None:
+            time["$lt"] = DatetimeMS(wanted.end_time_ms)
+        if time:
+            query["create_time"] = time
+        if before_id:
+            query["_id"] = {"$lt": before_id}
+        found = await find(
+            self._database, schema.TRANSACTIONS, query, sort={"_id": -1}, limit=limit
+        )
+        return [documents.read_transaction(document) for document in found]
+
+    async def _topup(self, query: Document) -> Topup | None:
+        found = await find(self._database, schema.TOPUPS, query, limit=1)
+        return documents.read_topup(found[0]) if found else None

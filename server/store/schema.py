@@ -1,0 +1,214 @@
+"""Collections, their validators and indexes, made or brought up to date at start-up.
+
+`orders` and `customers_v2` are other services': they are made where they are missing, because a
+transaction needs them to exist, and otherwise left as they are.
+"""
+
+import secrets
+from typing import Any, Final
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from server.store.connection import Database, Document, find, store_errors
+
+WALLETS: Final = "wallets"
+TRANSACTIONS: Final = "wallet_transactions"
+TOPUPS: Final = "topups"
+EVENTS: Final = "gateway_events"
+LOGS: Final = "integration_logs"
+ORDERS: Final = "orders"
+CUSTOMERS: Final = "customers_v2"
+SETTINGS: Final = "service_settings"
+
+VERSION: Final = 1
+"""The version of what stands here; a server refuses a database with a newer one."""
+
+
+class NewerSchema(Exception):
+    """A later release has been here."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            f"The database has schema version {found}, this release knows {VERSION}: "
+            "start the release that wrote it, or a later one."
+        )
+
+
+async def migrate(database: Database) -> None:
+    """Make what is missing and bring validators up to date. Safe to run by many at once.
+
+    Raises:
+        NewerSchema, StoreUnavailable.
+    """
+    settings = await find(database, SETTINGS, {"_id": "schema"})
+    if settings and settings[0]["version"] > VERSION:
+        raise NewerSchema(settings[0]["version"])
+    with store_errors():
+        existing = set(await database.list_collection_names())
+        for name in (ORDERS, CUSTOMERS, SETTINGS):
+            if name not in existing:
+                await _create(database, name, {})
+        for name, schema in _VALIDATORS.items():
+            validator = {"$jsonSchema": schema}
+            if name in existing:
+                await database.command("collMod", name, validator=validator)
+            else:
+                await _create(database, name, {"validator": validator})
+        for name, indexes in _INDEXES.items():
+            await database[name].create_indexes(indexes)
+        await database[SETTINGS].update_one(
+            {"_id": "schema"}, {"$max": {"version": VERSION}}, upsert=True
+        )
+
+
+async def page_token_key(database: Database) -> bytes:
+    """Return the key that signs page tokens: made once, the same for every server.
+
+    It protects the tokens from their holders, not from those who can read the database, who can
+    read the lists themselves.
+    """
+    with store_errors():
+        await database[SETTINGS].update_one(
+            {"_id": "page_token_key"},
+            {"$setOnInsert": {"key": secrets.token_bytes(32)}},
+            upsert=True,
+        )
+    found = await find(database, SETTINGS, {"_id": "page_token_key"})
+    return bytes(found[0]["key"])
+
+
+async def _create(database: Database, name: str, options: dict[str, Any]) -> None:
+    try:
+        await database.create_collection(name, **options)
+    except CollectionInvalid:
+        return
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:  # another server was faster
+            raise
+
+
+_NAMESPACE_EXISTS: Final = 48
+_TEXT: Final[Document] = {"bsonType": "string"}
+_LONG: Final[Document] = {"bsonType": "long"}
+_NATURAL: Final[Document] = {"bsonType": "long", "minimum": 1}
+_DATE: Final[Document] = {"bsonType": "date"}
+_CURRENCY: Final[Document] = {"bsonType": "string", "pattern": "^[A-Z]{3}$"}
+
+
+def _object(required: Document, optional: Document | None = None) -> Document:
+    return {
+        "bsonType": "object",
+        "required": list(required),
+        "properties": required | (optional or {}),
+    }
+
+
+_VALIDATORS: Final[dict[str, Document]] = {
+    WALLETS: _object(
+        {
+            "customer_id": _TEXT,
+            "currency": _CURRENCY,
+            "balance": _LONG,
+            "state": {"enum": ["ACTIVE", "FROZEN"]},
+            "sequence": _NATURAL,
+            "head_hash": _TEXT,
+            "create_time": _DATE,
+            "update_time": _DATE,
+            "version": _NATURAL,
+        }
+    ),
+    TRANSACTIONS: _object(
+        {
+            "customer_id": _TEXT,
+            "currency": _CURRENCY,
+            "type": {"enum": ["TOPUP", "PAYMENT", "REFUND", "REVERSAL", "ADJUSTMENT"]},
+            "amount": _LONG,
+            "balance_after": _LONG,
+            "sequence": _NATURAL,
+            "postings": {
+                "bsonType": "array",
+                "minItems": 2,
+                "items": _object({"account": _TEXT, "amount": _LONG}),
+            },
+            "previous_hash": _TEXT,
+            "hash": _TEXT,
+            "create_time": _DATE,
+        },
+        {"idempotency_id": _TEXT, "fingerprint": _TEXT, "metadata": {"bsonType": "object"}},
+    ),
+    TOPUPS: _object(
+        {
+            "customer_id": _TEXT,
+            "currency": _CURRENCY,
+            "amount": _NATURAL,
+            "gateway": _TEXT,
+            "method": _TEXT,
+            "state": {
+                "enum": [
+                    "CREATED",
+                    "PENDING",
+                    "CREDITED",
+                    "FAILED",
+                    "EXPIRED",
+                    "REVERSED",
+                    "NEEDS_REVIEW",
+                ]
+            },
+            "create_time": _DATE,
+            "update_time": _DATE,
+            "expire_time": _DATE,
+            "idempotency_id": _TEXT,
+            "fingerprint": _TEXT,
+            "version": _NATURAL,
+        }
+    ),
+    EVENTS: _object(
+        {
+            "gateway": _TEXT,
+            "event_id": _TEXT,
+            "event_type": _TEXT,
+            "origin": _TEXT,
+            "body": {"bsonType": "binData"},
+            "outcome": {"enum": ["APPLIED", "DUPLICATE", "IGNORED", "NEEDS_REVIEW"]},
+            "receive_time": _DATE,
+            "apply_time": _DATE,
+        }
+    ),
+    LOGS: _object({"time": _DATE, "method": _TEXT, "code": _TEXT}),
+}
+
+_INDEXES: Final[dict[str, list[IndexModel]]] = {
+    WALLETS: [IndexModel([("customer_id", ASCENDING), ("currency", ASCENDING)], unique=True)],
+    TRANSACTIONS: [
+        IndexModel(
+            [("customer_id", ASCENDING), ("currency", ASCENDING), ("sequence", ASCENDING)],
+            unique=True,
+        ),
+        IndexModel([("customer_id", ASCENDING), ("_id", DESCENDING)]),
+        IndexModel([("idempotency_id", ASCENDING)], unique=True, sparse=True),
+        # A gateway's payment is credited once, whatever else might go wrong.
+        IndexModel(
+            [("gateway", ASCENDING), ("gateway_payment_id", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"type": "TOPUP"},
+        ),
+    ],
+    TOPUPS: [
+        IndexModel([("idempotency_id", ASCENDING)], unique=True),
+        IndexModel([("customer_id", ASCENDING), ("state", ASCENDING), ("_id", DESCENDING)]),
+        IndexModel(
+            [("gateway", ASCENDING), ("gateway_order_id", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"gateway_order_id": {"$exists": True}},
+        ),
+    ],
+    EVENTS: [
+        IndexModel([("outcome", ASCENDING), ("receive_time", ASCENDING)]),
+        IndexModel([("topup_id", ASCENDING)], sparse=True),
+    ],
+    LOGS: [
+        IndexModel([("time", ASCENDING)]),
+        IndexModel([("customer_id", ASCENDING), ("time", ASCENDING)], sparse=True),
+    ],
+}

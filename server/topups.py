@@ -1,0 +1,210 @@
+"""Top-ups across two worlds: the ledger here, the money at the gateway.
+
+No transaction spans both, so that every step can be repeated: what is about to be asked of a
+gateway is recorded first, what the gateway answers is applied as a command, and whatever stops in
+between is taken up again by the next request with the same key, the webhook, or a lookup.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway_adapters.gateway import Gateway, PaymentReport, Proof, WebhookEvent
+from server.commit.committer import Committer
+from server.commit.errors import Rejected
+from server.ledger.commands import ApplyPayment, Command, CreateTopup, OpenTopup, RecordEvent
+from server.ledger.decisions import EventReply, TopupReply
+from server.ledger.records import (
+    EventOrigin,
+    EventOutcome,
+    GatewayPaymentStatus,
+    ReceivedEvent,
+    Topup,
+    TopupState,
+)
+from server.ledger.rejection import Reason, Rejection
+from server.ledger.topups import topup_not_found
+from server.queries import Queries
+
+
+class UnknownGateway(Exception):
+    """There is no gateway of this name on this server."""
+
+    def __init__(self, gateway: str) -> None:
+        super().__init__(gateway)
+        self.gateway = gateway
+
+
+class GatewayNotBuilt(Exception):
+    """The gateway is part of the contract, and this release does not talk to it yet."""
+
+    def __init__(self, gateway: str) -> None:
+        super().__init__(gateway)
+        self.gateway = gateway
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookReceipt:
+    """What became of a webhook."""
+
+    outcome: EventOutcome
+    event_id: str
+
+
+PLANNED_GATEWAYS = frozenset({"paypal", "google-pay"})
+"""In the contract, and still to be built."""
+
+
+class Topups:
+    """Starts top-ups, and brings what gateways say of them into the ledger."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        queries: Queries,
+        gateways: Mapping[str, Gateway],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._committer = committer
+        self._queries = queries
+        self._gateways = gateways
+        self._now_ms = now_ms
+        self._opening: dict[str, asyncio.Task[Topup]] = {}
+
+    async def initiate(self, command: CreateTopup, timeout_seconds: float | None) -> Topup:
+        """Record the top-up, then order it at the gateway; a repeat goes on where it stopped.
+
+        Raises:
+            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError.
+        """
+        gateway = self._gateway(command.gateway)
+        gateway.check_topup(command.amount, command.method)
+        topup = await self._topup_after(command, timeout_seconds)
+        if topup.state is not TopupState.CREATED:
+            return topup
+        # One order at the gateway, also for two requests with one key at the same moment; and it
+        # is recorded even when nobody waits for the answer any more.
+        opening = self._opening.get(topup.topup_id)
+        if opening is None:
+            opening = asyncio.create_task(self._open(gateway, topup))
+            self._opening[topup.topup_id] = opening
+            opening.add_done_callback(lambda _: self._opening.pop(topup.topup_id, None))
+        return await asyncio.shield(opening)
+
+    async def verify(
+        self, customer_id: str, topup_id: str, proof: Proof, timeout_seconds: float | None
+    ) -> Topup:
+        """Check the proof, ask the gateway, and apply its answer; return the top-up as it then is.
+
+        Raises:
+            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError, StoreUnavailable.
+        """
+        topup = await self._queries.topup(customer_id, topup_id)
+        if topup is None:
+            raise Rejected(topup_not_found(customer_id, topup_id))
+        if topup.state in {TopupState.CREDITED, TopupState.REVERSED}:
+            return topup
+        if topup.checkout is None:
+            raise Rejected(
+                Rejection(
+                    Reason.TOPUP_STATE,
+                    f"The gateway has no order for top-up {topup_id} yet. Repeat InitiateTopup "
+                    "with its idempotency key, which goes on with it.",
+                    {"topup_id": topup_id, "state": topup.state},
+                )
+            )
+        report = await self._gateway(topup.gateway).check_proof(topup, proof)
+        if report is None:
+            return topup
+        return await self._topup_after(_apply(topup, report, self._now_ms()), timeout_seconds)
+
+    async def take_webhook(
+        self,
+        gateway_name: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        receive_time_ms: int | None,
+        timeout_seconds: float | None,
+    ) -> WebhookReceipt:
+        """Verify a webhook, and let it take effect in the commit that records it.
+
+        Raises:
+            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError, StoreUnavailable.
+        """
+        event = self._gateway(gateway_name).read_webhook(headers, body)
+        received = ReceivedEvent(
+            gateway=gateway_name,
+            event_id=event.event_id,
+            event_type=event.event_type,
+            body_digest=hashlib.sha256(body).hexdigest(),
+            body=body,
+            origin=EventOrigin.WEBHOOK,
+            receive_time_ms=self._now_ms() if receive_time_ms is None else receive_time_ms,
+        )
+        command = await self._command_of(event, received)
+        reply = await self._committer.submit(command, timeout_seconds)
+        assert isinstance(reply, EventReply)  # noqa: S101 - what these commands reply
+        return WebhookReceipt(reply.outcome, event.event_id)
+
+    async def close(self) -> None:
+        """Wait for the gateway orders that are just being made."""
+        await asyncio.gather(*self._opening.values(), return_exceptions=True)
+
+    def _gateway(self, name: str) -> Gateway:
+        gateway = self._gateways.get(name)
+        if gateway is None:
+            raise GatewayNotBuilt(name) if name in PLANNED_GATEWAYS else UnknownGateway(name)
+        return gateway
+
+    async def _open(self, gateway: Gateway, topup: Topup) -> Topup:
+        checkout = await gateway.open_topup(topup)
+        return await self._topup_after(
+            OpenTopup(topup.customer_id, topup.topup_id, checkout), timeout_seconds=None
+        )
+
+    async def _topup_after(self, command: Command, timeout_seconds: float | None) -> Topup:
+        """Carry out a command and return the top-up as it is then."""
+        reply = await self._committer.submit(command, timeout_seconds)
+        assert isinstance(reply, TopupReply | EventReply)  # noqa: S101 - what these reply
+        assert reply.topup is not None  # noqa: S101 - each of these commands names one
+        return reply.topup
+
+    async def _command_of(self, event: WebhookEvent, received: ReceivedEvent) -> Command:
+        """Find the top-up that the event speaks of, and say what is to be done."""
+        payment = event.payment
+        if payment is None:
+            reason = f"Events of type {event.event_type} change nothing here."
+            return RecordEvent(received, EventOutcome.IGNORED, reason)
+        topup = await self._queries.topup_of_gateway_order(
+            received.gateway, payment.gateway_order_id
+        )
+        if topup is None and event.topup_id:
+            topup = await self._queries.topup_by_id(received.gateway, event.topup_id)
+        if topup is not None:
+            order_id = topup.pay_order.order_id if topup.pay_order else ""
+            return ApplyPayment(topup.customer_id, topup.topup_id, order_id, payment, received)
+        moved_money = payment.status is not GatewayPaymentStatus.FAILED
+        return RecordEvent(
+            received,
+            EventOutcome.NEEDS_REVIEW if moved_money else EventOutcome.IGNORED,
+            f"No top-up was started for the gateway's order {payment.gateway_order_id or 'none'}.",
+            payment.gateway_order_id,
+            payment.payment_id,
+        )
+
+
+def _apply(topup: Topup, report: PaymentReport, now_ms: int) -> ApplyPayment:
+    """Make a command of what the gateway answered when it was asked."""
+    payment = report.payment
+    received = ReceivedEvent(
+        gateway=topup.gateway,
+        event_id=f"lookup:{payment.payment_id}:{payment.status}",
+        event_type=f"lookup.{payment.status.lower()}",
+        body_digest=hashlib.sha256(report.body).hexdigest(),
+        body=report.body,
+        origin=EventOrigin.LOOKUP,
+        receive_time_ms=now_ms,
+    )
+    order_id = topup.pay_order.order_id if topup.pay_order else ""
+    return ApplyPayment(topup.customer_id, topup.topup_id, order_id, payment, received)

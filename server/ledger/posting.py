@@ -1,7 +1,7 @@
 """The one place where money moves: a new entry at the end of a wallet's ledger."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from server.ledger import chain
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS
@@ -25,7 +25,7 @@ class Cause:
     topup_id: str = ""
     gateway: str = ""
     gateway_payment_id: str = ""
-    metadata: Mapping[str, str] = NO_METADATA
+    metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
     idempotency: Idempotency | None = None
 
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from server.ledger.records import NO_METADATA
-
 
 class Reason(StrEnum):
     """Why a command is refused; part of the contract (`ErrorReason` in the protos)."""
@@ -32,5 +30,5 @@ class Rejection:
     reason: Reason
     message: str
     """What happened, why, and what to do, in a sentence or two for a person."""
-    metadata: Mapping[str, str] = NO_METADATA
+    metadata: Mapping[str, str]
     """Every value that the message names."""

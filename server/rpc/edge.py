@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -20,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
-from server.rpc.errors import RpcError, as_rpc_error
+from server.rpc.errors import RetryLater, RpcError, as_rpc_error
 from server.rpc.servicer import Call, WalletPaymentServicer
 from wallet_payment.v1 import options_pb2
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -33,7 +33,7 @@ _ANSWER_MARGIN_SECONDS: Final = 0.05
 """So much before the caller's deadline it is told what happened, instead of nothing."""
 
 Method = Callable[[Any, Call], Awaitable[Message]]
-Context = grpc.aio.ServicerContext[Message, Message]
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("rpc")
 
@@ -44,19 +44,41 @@ def required_scope(method: MethodDescriptor) -> str:
     return scope
 
 
+@dataclass(slots=True)
+class ServicerSlot:
+    """Holds the servicer once the database is ready; before that, calls are told to wait."""
+
+    servicer: WalletPaymentServicer | None = None
+
+    def method(self, name: str) -> Method:
+        """Return the method that carries out a call.
+
+        Raises:
+            RetryLater: the server is still starting.
+        """
+        if self.servicer is None:
+            raise RetryLater(
+                "DATABASE_UNAVAILABLE",
+                "The server is starting and waits for its database. Nothing was done.",
+                1.0,
+            )
+        method: Method = getattr(self.servicer, name)
+        return method
+
+
 def generic_handler(
-    servicer: WalletPaymentServicer,
+    slot: ServicerSlot,
     authenticator: Authenticator,
     metrics: Metrics,
     audit: AuditLog,
-) -> grpc.GenericRpcHandler[Message, Message]:
+) -> "grpc.GenericRpcHandler[Message, Message]":
     """Return what a gRPC server needs to serve the contract."""
     handlers = {}
     for method in SERVICE.methods:
         edge = _Edge(
             method=method.name,
             scope=required_scope(method),
-            call=getattr(servicer, method.name),
+            slot=slot,
             authenticator=authenticator,
             metrics=metrics.method(SERVICE.full_name, method.name),
             audit=audit,
@@ -75,7 +97,7 @@ class _Edge:
 
     method: str
     scope: str
-    call: Method
+    slot: ServicerSlot
     authenticator: Authenticator
     metrics: MethodMetrics
     audit: AuditLog
@@ -93,7 +115,8 @@ class _Edge:
             caller = self.authenticator.authenticate(authorization, self.scope)
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
-            response = await self.call(request, Call(caller, correlation_id, timeout))
+            method = self.slot.method(self.method)
+            response = await method(request, Call(caller, correlation_id, timeout))
             code = "OK"
         except asyncio.CancelledError:
             raise

@@ -1,7 +1,7 @@
 """The connection to MongoDB: its options, its checks, and its errors in the commit path's terms."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from bson import SON, CodecOptions
@@ -48,14 +48,9 @@ class NotAReplicaSet(Exception):
         )
 
 
-@asynccontextmanager
-async def connect(uri: str) -> AsyncIterator[Database]:
-    """Connect to the database that `uri` names (`wallet_payment` by default).
-
-    Raises:
-        StoreUnavailable: nothing answers there.
-        NotAReplicaSet: transactions are not possible there.
-    """
+@contextmanager
+def connect(uri: str) -> Iterator[Database]:
+    """Yield the database that `uri` names (`wallet_payment` by default); nothing is sent yet."""
     parsed = parse_uri(uri)
     given = {name.lower() for name in parsed["options"]}
     options: dict[str, Any] = {
@@ -63,13 +58,22 @@ async def connect(uri: str) -> AsyncIterator[Database]:
     }
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, **options)
     try:
-        with store_errors():
-            hello = await client.admin.command("hello")
-        if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            raise NotAReplicaSet
         yield client.get_database(parsed["database"] or "wallet_payment", CODEC_OPTIONS)
     finally:
         client.close()
+
+
+async def check_replica_set(database: Database) -> None:
+    """Make sure that transactions are possible.
+
+    Raises:
+        StoreUnavailable: nothing answers.
+        NotAReplicaSet: it is a single server.
+    """
+    with store_errors():
+        hello = await database.client.admin.command("hello")
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise NotAReplicaSet
 
 
 async def find(

@@ -1,0 +1,151 @@
+"""The composition root: builds every resource, owns it, and closes it in the right order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+import jwt
+import structlog
+from aiohttp import web
+
+from gateway_adapters.gateway import Gateway
+from gateway_adapters.razorpay import Razorpay, RazorpaySettings
+from server.commit.committer import CommitSettings, Committer, wall_clock_ms
+from server.commit.port import StoreUnavailable
+from server.config import Settings, read_key_set
+from server.listening import address_of, bind, http_server
+from server.metrics import CONTENT_TYPE, Metrics
+from server.rpc.auth import Authenticator, VerificationKey
+from server.rpc.edge import ServicerSlot, generic_handler
+from server.rpc.page_tokens import PageTokens
+from server.rpc.server import rpc_server
+from server.rpc.servicer import WalletPaymentServicer
+from server.store import schema
+from server.store.audit_log import MongoAuditLog
+from server.store.connection import Database, check_replica_set, connect
+from server.store.ledger_store import LedgerStore
+from server.store.queries import MongoQueries
+from server.topups import Topups
+
+_DATABASE_RETRY_SECONDS: Final = 1.0
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("server")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """Where a running server listens, host:port each."""
+
+    grpc_address: str
+    metrics_address: str
+
+
+@asynccontextmanager
+async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
+    """Serve as long as the context lasts; it is entered once calls are taken.
+
+    Leaving stops taking calls, lets the running ones finish, commits what is queued, writes the
+    audit, and closes MongoDB last.
+
+    Raises:
+        AddressInUse, NotAReplicaSet, NewerSchema.
+    """
+    metrics = Metrics()
+    slot = ServicerSlot()
+    async with AsyncExitStack() as resources:
+        database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
+        audit = await resources.enter_async_context(MongoAuditLog(database))
+        session = await resources.enter_async_context(aiohttp.ClientSession())
+        committer = await resources.enter_async_context(
+            Committer(LedgerStore(database), metrics, commit_settings(settings))
+        )
+        metrics.watch_queue(lambda: committer.queued)
+        queries = MongoQueries(database)
+        topups = Topups(committer, queries, gateways(settings, session), wall_clock_ms)
+        resources.push_async_callback(topups.close)
+        metrics_socket = bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
+        metrics_address = address_of(metrics_socket)
+        await resources.enter_async_context(http_server(_metrics_app(metrics), metrics_socket))
+        rpc = await resources.enter_async_context(
+            rpc_server(
+                generic_handler(slot, authenticator(settings), metrics, audit),
+                address=settings.grpc_address,
+                has_reflection=settings.reflection,
+                grace_seconds=settings.shutdown_grace_seconds,
+            )
+        )
+        await _prepare(database)
+        slot.servicer = WalletPaymentServicer(
+            committer,
+            queries,
+            topups,
+            PageTokens(await schema.page_token_key(database)),
+            topup_lifetime_ms=settings.topup_lifetime_seconds * 1_000,
+        )
+        await rpc.set_serving(True)
+        _log.info("serving", grpc=rpc.address, metrics=metrics_address)
+        yield RunningServer(rpc.address, metrics_address)
+        _log.info("stopping")
+
+
+def commit_settings(settings: Settings) -> CommitSettings:
+    """Return the bounds of the commit path."""
+    return CommitSettings(
+        lanes=settings.commit_lanes,
+        max_batch=settings.commit_max_batch,
+        max_queue=settings.commit_max_queue,
+    )
+
+
+def authenticator(settings: Settings) -> Authenticator:
+    """Return who verifies tokens, with the keys whose algorithms are allowed."""
+    keys = [
+        VerificationKey(key["kid"], key["alg"], jwt.PyJWK(key).key)
+        for key in read_key_set(settings.jwt_keys)
+        if key["alg"] in settings.jwt_algorithms
+    ]
+    return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+
+def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Gateway]:
+    """Return the gateways that have credentials here, by name."""
+    if not settings.razorpay_key_id:
+        return {}
+    razorpay = Razorpay(
+        session,
+        RazorpaySettings(
+            api_url=settings.razorpay_api_url,
+            key_id=settings.razorpay_key_id,
+            key_secret=settings.razorpay_key_secret.get_secret_value(),
+            webhook_secrets=tuple(
+                secret.get_secret_value() for secret in settings.razorpay_webhook_secrets
+            ),
+            checkout_url=settings.razorpay_checkout_url,
+        ),
+    )
+    return {razorpay.name: razorpay}
+
+
+async def _prepare(database: Database) -> None:
+    """Bring the database up to date, however long it takes to come up."""
+    while True:
+        try:
+            await check_replica_set(database)
+            await schema.migrate(database)
+        except StoreUnavailable as error:
+            _log.warning("waiting for MongoDB", cause=str(error))
+            await asyncio.sleep(_DATABASE_RETRY_SECONDS)
+        else:
+            return
+
+
+def _metrics_app(metrics: Metrics) -> web.Application:
+    async def exposition(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.router.add_get("/metrics", exposition)
+    return app

@@ -1,0 +1,52 @@
+"""HTTP servers of ours: an address is bound first, so that others can be told of it at once."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+
+class AddressInUse(Exception):
+    """The address that a server should listen on is taken."""
+
+    def __init__(self, variable: str, address: str) -> None:
+        super().__init__(
+            f"{variable}: nothing can listen on {address}; is it in use? Set {variable} to another "
+            "address, or to port 0 for any free port."
+        )
+
+
+def bind(address: str, variable: str) -> socket.socket:
+    """Bind host:port, port 0 for any free one.
+
+    Raises:
+        AddressInUse: it names the variable that sets the address.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+    except OSError:
+        raise AddressInUse(variable, address) from None
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return the host:port that a socket is bound to."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@asynccontextmanager
+async def http_server(app: web.Application, bound: socket.socket) -> AsyncIterator[None]:
+    """Serve an HTTP application on a bound socket as long as the context lasts."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, bound).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,0 +1,76 @@
+"""The gRPC server: the contract, health, and reflection where it is wanted."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.listening import AddressInUse
+from server.rpc.edge import SERVICE
+
+_MAX_MESSAGE_BYTES: Final = 512 * 1024
+"""Room for the largest webhook with its headers."""
+_OPTIONS: Final = (
+    # A second server on the same port would share its calls silently.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.max_concurrent_streams", 1_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RpcServer:
+    """A running gRPC server."""
+
+    address: str
+    """host:port that it listens on."""
+    _health: Any
+
+    async def set_serving(self, is_serving: bool) -> None:
+        """Tell whoever asks whether calls should come here."""
+        state = health_pb2.HealthCheckResponse
+        status = state.SERVING if is_serving else state.NOT_SERVING
+        for name in ("", SERVICE.full_name):
+            await self._health.set(name, status)
+
+
+@asynccontextmanager
+async def rpc_server(
+    handler: "grpc.GenericRpcHandler[Message, Message]",
+    *,
+    address: str,
+    has_reflection: bool,
+    grace_seconds: float,
+) -> AsyncIterator[RpcServer]:
+    """Serve, NOT_SERVING at first; leaving refuses new calls and lets running ones finish.
+
+    Raises:
+        AddressInUse.
+    """
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers((handler,))
+    health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    if has_reflection:
+        names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise AddressInUse("WALLET_GRPC_ADDRESS", address)
+    running = RpcServer(f"{address.rpartition(':')[0]}:{port}", health_servicer)
+    await running.set_serving(False)
+    await server.start()
+    try:
+        yield running
+    finally:
+        await running.set_serving(False)
+        await server.stop(grace_seconds)

@@ -1,0 +1,29 @@
+"""Fixtures: one real MongoDB for the whole run, and one service on it."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from harness import Harness, running_harness
+from server.store.embedded import embedded_mongod
+
+
+@pytest.fixture(scope="session")
+async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A MongoDB replica set: the one that WALLET_TEST_MONGODB_URI names, or an embedded one."""
+    given = os.environ.get("WALLET_TEST_MONGODB_URI")
+    if given:
+        yield given
+        return
+    folder: Path = tmp_path_factory.mktemp("mongodb")
+    async with embedded_mongod(folder) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+async def harness(mongodb_uri: str) -> AsyncIterator[Harness]:
+    """The whole service; tests keep apart by customers of their own."""
+    async with running_harness(mongodb_uri) as running:
+        yield running

@@ -1,0 +1,323 @@
+"""The whole service for tests: real MongoDB, real gRPC and HTTP over sockets, real signatures."""
+
+import asyncio
+import base64
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import grpc
+import jwt
+from bson import Int64
+from google.rpc import error_details_pb2, status_pb2
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sidecar import sidecar_app
+from server.app import running_server
+from server.config import Settings, load_settings
+from server.listening import address_of, bind, http_server
+from server.rpc.edge import SERVICE, required_scope
+from wallet_payment.v1 import resources_pb2 as resources
+from wallet_payment.v1 import wallet_payment_service_pb2 as service
+from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
+
+JWT_SECRET = "test-secret-of-at-least-thirty-two-bytes"
+KEY_ID = "rzp_test_harness"
+KEY_SECRET = "test-razorpay-key-secret"
+WEBHOOK_SECRET = "test-razorpay-webhook-secret"
+ALL_SCOPES = " ".join(sorted({required_scope(method) for method in SERVICE.methods}))
+
+_numbers = itertools.count(1)
+
+
+def unique(prefix: str) -> str:
+    """Return a name that no other test uses."""
+    return f"{prefix}-{next(_numbers)}"
+
+
+def inr(minor_units: int) -> resources.Money:
+    """Return an amount in INR, in paise."""
+    return resources.Money(currency_code="INR", minor_units=minor_units)
+
+
+def token(**claims: Any) -> str:
+    """Return a token of the order service with every scope; `claims` change it, None removes."""
+    now = int(time.time())
+    given: dict[str, Any] = {
+        "iss": "wallet-payment",
+        "aud": "wallet-payment",
+        "sub": "order-service",
+        "iat": now,
+        "exp": now + 3_600,
+        "scope": ALL_SCOPES,
+    } | claims
+    present = {name: value for name, value in given.items() if value is not None}
+    return jwt.encode(present, JWT_SECRET, "HS256", headers={"kid": "test"})
+
+
+def bearer(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that carries a token."""
+    return (("authorization", f"Bearer {text}"),)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A call's refusal as a client sees it."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: dict[str, str]
+    fields: tuple[str, ...]
+    retry_after_seconds: float | None
+
+
+def refused(error: grpc.aio.AioRpcError) -> Refused:
+    """Read the rich status of an error."""
+    trailing = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    info, bad, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    for detail in status.details:
+        for message in (info, bad, retry):
+            detail.Unpack(message)
+    assert info.domain == "wallet_payment.v1"
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    delay = retry.retry_delay.ToMilliseconds() / 1000
+    return Refused(
+        error.code(),
+        info.reason,
+        status.message,
+        dict(info.metadata),
+        tuple(violation.field for violation in bad.field_violations),
+        delay or None,
+    )
+
+
+async def refusal_of(call: Awaitable[Any]) -> Refused:
+    """Return how a call is refused; fail if it is not."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return refused(error)
+    raise AssertionError(f"was not refused: {answer}")
+
+
+async def outcomes_of(calls: list[Awaitable[Any]]) -> list[Any]:
+    """Carry out calls at the same moment; return each answer, or its `Refused`."""
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    outcomes: list[Any] = []
+    for answer in answers:
+        if isinstance(answer, grpc.aio.AioRpcError):
+            outcomes.append(refused(answer))
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            outcomes.append(answer)
+    return outcomes
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], within_seconds: float = 20) -> Any:
+    """Ask again until the condition holds; return what it then gave."""
+    async with asyncio.timeout(within_seconds):
+        while not (value := await condition()):
+            await asyncio.sleep(0.01)
+        return value
+
+
+class Harness:
+    """A running service, with what a test needs to call it and to look behind it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        channel: grpc.aio.Channel,
+        database: Any,
+        http: aiohttp.ClientSession,
+        addresses: dict[str, str],
+    ) -> None:
+        self.settings = settings
+        self.channel = channel
+        self.database = database
+        self.http = http
+        self.grpc_address = addresses["grpc"]
+        self.sidecar_url = f"http://{addresses['sidecar']}"
+        self.sandbox_url = f"http://{addresses['sandbox']}"
+        self.metrics_url = f"http://{addresses['metrics']}/metrics"
+        self._stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        self._metadata = bearer(token())
+
+    async def call(self, method: str, request: Any, **options: Any) -> Any:
+        """Call an RPC with a good token, or with the metadata given."""
+        options.setdefault("metadata", self._metadata)
+        options.setdefault("timeout", 30)
+        return await getattr(self._stub, method)(request, **options)
+
+    async def customer(self, balance: int = 0, currency: str = "INR") -> str:
+        """Return a new customer, whose wallet holds `balance` by a real top-up."""
+        customer_id = unique("customer")
+        await self.database.customers_v2.insert_one({"_id": customer_id})
+        if balance:
+            topup = await self.initiate(customer_id, balance, currency=currency)
+            await self.pay_at_gateway(topup.gateway_order_id)
+            await self.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
+        return customer_id
+
+    async def order(self, customer_id: str, amount: int, **fields: Any) -> str:
+        """Return an order that the order service has recorded, unpaid unless `fields` say so."""
+        order_id = unique("order")
+        await self.database.orders.insert_one(
+            {
+                "_id": order_id,
+                "customer_id": customer_id,
+                "amount": Int64(amount),
+                "currency": "INR",
+                "payment_status": "PENDING",
+            }
+            | fields
+        )
+        return order_id
+
+    async def initiate(self, customer_id: str, amount: int, **fields: Any) -> resources.Topup:
+        """Start a top-up through Razorpay."""
+        money = resources.Money(currency_code=fields.pop("currency", "INR"), minor_units=amount)
+        given = {"gateway": "razorpay", "method": "upi", "idempotency_key": unique("key")} | fields
+        request = service.InitiateTopupRequest(customer_id=customer_id, amount=money, **given)
+        topup: resources.Topup = (await self.call("InitiateTopup", request)).topup
+        return topup
+
+    async def pay_at_gateway(self, gateway_order_id: str, **options: Any) -> dict[str, Any]:
+        """Have the sandbox gateway take the customer's money, and send its webhooks."""
+        url = f"{self.sandbox_url}/sandbox/orders/{gateway_order_id}/pay"
+        async with self.http.post(url, json=options) as answer:
+            assert answer.status == 200, await answer.text()
+            paid: dict[str, Any] = await answer.json()
+            return paid
+
+    async def wait_for_topup(self, topup: resources.Topup, state: int) -> resources.Topup:
+        """Wait until a top-up has come to a state."""
+        request = service.GetTopupRequest(customer_id=topup.customer_id, topup_id=topup.topup_id)
+
+        async def reached() -> resources.Topup | None:
+            current: resources.Topup = (await self.call("GetTopup", request)).topup
+            return current if current.state == state else None
+
+        reached_topup: resources.Topup = await eventually(reached)
+        return reached_topup
+
+    async def pay(
+        self, customer_id: str, amount: int, order_id: str = "", **fields: Any
+    ) -> service.PayWithWalletResponse:
+        """Pay an order from the wallet."""
+        given = {"idempotency_key": unique("key")} | fields
+        request = service.PayWithWalletRequest(
+            customer_id=customer_id,
+            order_id=order_id or unique("order"),
+            amount=inr(amount),
+            **given,
+        )
+        response: service.PayWithWalletResponse = await self.call("PayWithWallet", request)
+        return response
+
+    async def refund(
+        self, customer_id: str, order_id: str, amount: int | None = None, **fields: Any
+    ) -> service.RefundToWalletResponse:
+        """Refund an order into the wallet."""
+        given = {"idempotency_key": unique("key"), "reason": "returned"} | fields
+        request = service.RefundToWalletRequest(customer_id=customer_id, order_id=order_id, **given)
+        if amount is not None:
+            request.amount.CopyFrom(inr(amount))
+        response: service.RefundToWalletResponse = await self.call("RefundToWallet", request)
+        return response
+
+    async def balance(self, customer_id: str, currency: str = "INR") -> int:
+        """Return what a wallet holds, by GetStatus; 0 where there is none."""
+        status = await self.call("GetStatus", service.GetStatusRequest(customer_id=customer_id))
+        balances = {
+            wallet.balance.currency_code: wallet.balance.minor_units for wallet in status.wallets
+        }
+        return int(balances.get(currency, 0))
+
+    async def entries(self, customer_id: str) -> list[dict[str, Any]]:
+        """Return a customer's ledger as it is stored, oldest first."""
+        cursor = self.database.wallet_transactions.find({"customer_id": customer_id})
+        entries: list[dict[str, Any]] = await cursor.sort("sequence", 1).to_list(None)
+        return entries
+
+
+def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
+    """Return settings of a server on free ports that trusts the tests' tokens."""
+    key = {"kty": "oct", "kid": "test", "alg": "HS256", "k": _base64url(JWT_SECRET)}
+    return load_settings(
+        **{
+            "mongodb_uri": mongodb_uri,
+            "grpc_address": "127.0.0.1:0",
+            "metrics_address": "127.0.0.1:0",
+            "reflection": True,
+            "jwt_algorithms": "HS256",
+            "jwt_keys": json.dumps({"keys": [key]}),
+            "razorpay_key_id": KEY_ID,
+            "razorpay_key_secret": KEY_SECRET,
+            "razorpay_webhook_secrets": WEBHOOK_SECRET,
+            "razorpay_api_url": sandbox_url,
+            "razorpay_checkout_url": f"{sandbox_url}/checkout",
+        }
+        | given
+    )
+
+
+@asynccontextmanager
+async def running_harness(mongodb_uri: str, **given: Any) -> AsyncIterator[Harness]:
+    """Run server, sidecar and sandbox gateway on one database; `given` settings change it."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        )
+        sandbox_socket = bind("127.0.0.1:0", "sandbox")
+        sidecar_socket = bind("127.0.0.1:0", "sidecar")
+        sandbox = sandbox_app(
+            SandboxSettings(
+                key_id=KEY_ID,
+                key_secret=KEY_SECRET,
+                webhook_secret=WEBHOOK_SECRET,
+                webhook_url=f"http://{address_of(sidecar_socket)}/webhooks/razorpay",
+                data_file=None,
+            ),
+            http,
+        )
+        sandbox_url = f"http://{address_of(sandbox_socket)}"
+        settings = settings_for(mongodb_uri, sandbox_url, **given)
+        running = await stack.enter_async_context(running_server(settings))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc_address))
+        sidecar_token = token(sub="sidecar", scope="webhook.forward")
+        sidecar = sidecar_app(channel, lambda: sidecar_token)
+        await stack.enter_async_context(http_server(sidecar, sidecar_socket))
+        await stack.enter_async_context(http_server(sandbox, sandbox_socket))
+        client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(mongodb_uri)
+        stack.callback(client.close)
+        yield Harness(
+            settings,
+            channel,
+            client.get_default_database(),
+            http,
+            {
+                "grpc": running.grpc_address,
+                "metrics": running.metrics_address,
+                "sidecar": address_of(sidecar_socket),
+                "sandbox": address_of(sandbox_socket),
+            },
+        )
+
+
+def _base64url(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

@@ -8,15 +8,70 @@ INSTALLED := build/installed
 # Whatever the build hook generates the stubs from: a change installs anew.
 INSTALL_INPUTS := pyproject.toml hatch_build.py $(shell find protos -name '*.proto')
 
+# The contract must stay compatible with the last release, or with the last commit before the first.
+BASELINE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || echo HEAD)
+
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: $(INSTALLED) ## Run everything on this machine: MongoDB, sandbox gateway, server, sidecar.
+	@$(BIN)/wallet-payment up
+
+.PHONY: test
+test: lint types layers protos tests ## Check everything and run all tests.
+
+.PHONY: demo
+demo: $(INSTALLED) ## Show the main job in a minute: top-up, payment, refund, books.
+	@$(BIN)/wallet-payment demo
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure the money path against its baselines; writes build/bench/latest.json.
+	@$(BIN)/python tests/bench $(BENCH_OPTIONS)
 
 .PHONY: setup
 setup: $(INSTALLED) ## Create .venv with everything that the other targets need.
 
+.PHONY: lint
+lint: $(INSTALLED) ## Check style and formatting.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: $(INSTALLED) ## Check types, strictly.
+	$(BIN)/mypy
+
+.PHONY: layers
+layers: $(INSTALLED) ## Check that dependencies point inward.
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: protos
+protos: $(INSTALLED) ## Check the contract: style, comments, format, compatibility.
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	@if git rev-parse --verify --quiet '$(BASELINE):protos' >/dev/null; then \
+		echo "buf breaking --against $(BASELINE)"; \
+		$(BIN)/buf breaking --against '.git#ref=$(shell git rev-parse $(BASELINE) 2>/dev/null)'; \
+	else echo "buf breaking: there is no earlier contract to compare with"; fi
+
+.PHONY: tests
+tests: $(INSTALLED) ## Run the tests.
+	$(BIN)/pytest
+
+.PHONY: format
+format: $(INSTALLED) ## Format code and protos.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/buf format --write
+
+.PHONY: clean
+clean: ## Remove .venv and everything that was built; the data of `make up` stays.
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
 $(INSTALLED): $(INSTALL_INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@echo "installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@mkdir -p $(@D) && touch $@

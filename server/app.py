@@ -87,8 +87,10 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         )
         await rpc.set_serving(True)
         _log.info("serving", grpc=rpc.address, metrics=metrics_address)
-        yield RunningServer(rpc.address, metrics_address)
-        _log.info("stopping")
+        try:
+            yield RunningServer(rpc.address, metrics_address)
+        finally:
+            _log.info("stopping")
 
 
 def commit_settings(settings: Settings) -> CommitSettings:

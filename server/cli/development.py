@@ -1,0 +1,75 @@
+"""What a development machine gets without being asked: keys of its own, kept in its data folder."""
+
+import base64
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Final
+
+from server.config import DEVELOPMENT_PREFIX, Settings, SettingsError, load_settings
+
+KEY_ID: Final = "development"
+_FILE: Final = "development.json"
+_RUNNING: Final = "mongodb.uri"
+
+
+def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa: ANN401 - settings
+    """Fill in what the environment leaves open; `given` are the settings that `up` has found out.
+
+    Raises:
+        SettingsError: the development keys of the data folder cannot be read.
+    """
+    kept = _secrets(settings.data_dir)
+    defaults: dict[str, Any] = {
+        "development": True,
+        "reflection": True,
+        "jwt_algorithms": "HS256,ES256,EdDSA,RS256",
+        "jwt_keys": json.dumps({"keys": [_json_web_key(kept["jwt_secret"])]}),
+        "razorpay_key_id": "rzp_test_sandbox",
+        "razorpay_key_secret": kept["razorpay_key_secret"],
+        "razorpay_webhook_secrets": kept["razorpay_webhook_secret"],
+    } | given
+    from_environment = settings.model_fields_set
+    return load_settings(
+        **{name: value for name, value in defaults.items() if name not in from_environment}
+    )
+
+
+def note_running(data_dir: Path, mongodb_uri: str) -> Path:
+    """Leave word where the embedded MongoDB of this folder listens; return the file."""
+    file = data_dir / _RUNNING
+    file.write_text(mongodb_uri, "utf-8")
+    return file
+
+
+def running_mongodb(data_dir: Path) -> str:
+    """Return where a running `up` has its embedded MongoDB; empty if none runs on this folder."""
+    file = data_dir / _RUNNING
+    return file.read_text("utf-8") if file.exists() else ""
+
+
+def _secrets(data_dir: Path) -> dict[str, str]:
+    """Return this folder's keys; they are made the first time."""
+    file = data_dir / _FILE
+    if not file.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        made = {
+            name: DEVELOPMENT_PREFIX + secrets.token_urlsafe(32)
+            for name in ("jwt_secret", "razorpay_key_secret", "razorpay_webhook_secret")
+        }
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            json.dump(made, opened, indent=2)
+    try:
+        kept: dict[str, str] = json.loads(file.read_text("utf-8"))
+        return {name: str(kept[name]) for name in kept}
+    except (OSError, ValueError):
+        raise SettingsError(
+            f"{file} cannot be read: remove it, and new development keys are made."
+        ) from None
+
+
+def _json_web_key(secret: str) -> dict[str, str]:
+    encoded = base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
+    return {"kty": "oct", "kid": KEY_ID, "alg": "HS256", "k": encoded}

@@ -1,0 +1,254 @@
+"""The commands of `wallet-payment`."""
+
+import asyncio
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+from pydantic import SecretStr
+
+from gateway_adapters.sidecar import sidecar_app
+from server.app import running_server
+from server.cli.demo import DemoFailed, run_demo
+from server.cli.development import development_settings, running_mongodb
+from server.cli.environment import Environment, running_environment
+from server.cli.logs import configure_logs
+from server.cli.tokens import all_scopes, make_token
+from server.commit.port import StoreUnavailable
+from server.config import Settings, SettingsError, load_settings
+from server.ledger.books import Difference
+from server.ledger.money import Money
+from server.listening import AddressInUse, address_of, bind, http_server
+from server.store.books import BooksReport, verify_books
+from server.store.connection import NotAReplicaSet, connect
+from server.store.embedded import EmbeddedMongoError, embedded_mongod
+from server.store.schema import NewerSchema
+from server.store.seed import ORDERS
+
+_EXPECTED = (
+    SettingsError,
+    EmbeddedMongoError,
+    AddressInUse,
+    NotAReplicaSet,
+    NewerSchema,
+    DemoFailed,
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="wallet-payment")
+def cli() -> None:
+    """Prepaid wallets over gRPC: top up through a payment gateway, pay orders, refund at once.
+
+    Settings are environment variables: `wallet-payment config` lists them.
+    """
+
+
+def main() -> None:
+    """Run the command line; what can be expected to go wrong is told in words."""
+    try:
+        cli()
+    except _EXPECTED as error:
+        click.echo(f"wallet-payment: {error}", err=True)
+        sys.exit(2)
+    except StoreUnavailable:
+        click.echo("wallet-payment: MongoDB does not answer: check WALLET_MONGODB_URI.", err=True)
+        sys.exit(2)
+
+
+@cli.command()
+def up() -> None:
+    """Run everything on this machine, with no set-up: for development.
+
+    Starts an embedded MongoDB (its data is kept in WALLET_DATA_DIR), the sandbox gateway, the
+    server and the sidecar, and prints where they listen and how to call them. Ctrl-C stops it.
+    """
+    settings = load_settings()
+    configure_logs(settings)
+
+    async def run() -> None:
+        async with running_environment(settings) as environment:
+            click.echo(_welcome(environment))
+            await asyncio.Event().wait()
+
+    _run_until_stopped(run)
+
+
+@cli.command()
+def serve() -> None:
+    """Run the server on the database and the gateways that the settings name."""
+    settings = load_settings()
+    settings.check_serving()
+    configure_logs(settings)
+
+    async def run() -> None:
+        async with running_server(settings):
+            await asyncio.Event().wait()
+
+    _run_until_stopped(run)
+
+
+@cli.command()
+def sidecar() -> None:
+    """Run the sidecar: it forwards the gateways' webhooks to WALLET_SERVER_TARGET."""
+    settings = load_settings()
+    token = settings.sidecar_token.get_secret_value()
+    if not token:
+        raise SettingsError(
+            "WALLET_SIDECAR_TOKEN is not set: make one with `wallet-payment token --subject "
+            "sidecar --scope webhook.forward`."
+        )
+    configure_logs(settings)
+
+    async def run() -> None:
+        async with AsyncExitStack() as resources:
+            channel = await resources.enter_async_context(
+                grpc.aio.insecure_channel(settings.server_target)
+            )
+            bound = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
+            app = sidecar_app(channel, lambda: token)
+            await resources.enter_async_context(http_server(app, bound))
+            click.echo(f"sidecar listens on http://{address_of(bound)}", err=True)
+            await asyncio.Event().wait()
+
+    _run_until_stopped(run)
+
+
+@cli.command()
+@click.option("--subject", default="developer", show_default=True, help="The calling service.")
+@click.option(
+    "--scope", "scopes", multiple=True, help="May be repeated; without it, every scope there is."
+)
+@click.option("--ttl", default=3_600, show_default=True, help="Lifetime in seconds.")
+def token(subject: str, scopes: tuple[str, ...], ttl: int) -> None:
+    """Print a token, signed with a key of WALLET_JWT_KEYS or, without it, with that of `up`."""
+    settings = development_settings(load_settings())
+    made = make_token(
+        settings, subject=subject, scopes=scopes or all_scopes(), lifetime_seconds=ttl
+    )
+    click.echo(made)
+
+
+@cli.command()
+def demo() -> None:
+    """Show the main job in a minute, in an environment of its own that leaves nothing behind."""
+
+    async def run() -> None:
+        with tempfile.TemporaryDirectory(prefix="wallet-payment-demo-") as folder:
+            any_port = "127.0.0.1:0"
+            settings = load_settings(
+                data_dir=Path(folder),
+                mongodb_uri=SecretStr(""),
+                grpc_address=any_port,
+                sidecar_address=any_port,
+                metrics_address=any_port,
+                sandbox_address=any_port,
+                log_level="error",
+            )
+            configure_logs(settings)
+            async with running_environment(settings) as environment:
+                await run_demo(environment)
+
+    _run_until_stopped(run)
+
+
+@cli.command()
+def config() -> None:
+    """List the settings: variable, value, meaning. Secrets are not shown."""
+    settings = load_settings()
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        source = "set" if name in settings.model_fields_set else "default"
+        click.echo(f"WALLET_{name.upper()}={_shown(value)}  ({source})")
+        click.echo(f"    {field.description}")
+
+
+@cli.group()
+def books() -> None:
+    """Prove the books."""
+
+
+@books.command("verify")
+def verify() -> None:
+    """Recompute every balance, sequence and hash from the ledger; name whatever differs.
+
+    Exit status 1 says that something differs.
+    """
+    settings = load_settings()
+    report = asyncio.run(_verify(settings, _say_difference))
+    held = ", ".join(
+        str(Money(currency, total)) for currency, total in sorted(report.balances.items())
+    )
+    click.echo(
+        f"{report.wallets} wallets, {report.transactions} transactions, {held or 'nothing'} held: "
+        + (f"{report.differences} differences" if report.differences else "the books agree")
+    )
+    if report.differences:
+        sys.exit(1)
+
+
+async def _verify(settings: Settings, found: Callable[[Difference], None]) -> BooksReport:
+    """Verify the named database, that of a running `up`, or the embedded one of the data folder."""
+    async with AsyncExitStack() as resources:
+        uri = settings.mongodb_uri.get_secret_value() or running_mongodb(settings.data_dir)
+        if not uri:
+            uri = await resources.enter_async_context(embedded_mongod(settings.data_dir))
+        return await verify_books(resources.enter_context(connect(uri)), found)
+
+
+def _say_difference(difference: Difference) -> None:
+    wallet = f"{difference.wallet.customer_id} {difference.wallet.currency_code}"
+    click.echo(f"DIFFERS  {wallet}  {difference.transaction_id or 'wallet'}: {difference.what}")
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - the value of any setting
+    if isinstance(value, SecretStr):
+        return "(secret, set)" if value.get_secret_value() else "(secret, not set)"
+    if isinstance(value, tuple):
+        return ",".join(_shown(part) for part in value)
+    return str(value)
+
+
+def _run_until_stopped(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run until it ends; Ctrl-C or SIGTERM ends it early, and has it close what it opened."""
+
+    async def stoppable() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(run())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    asyncio.run(stoppable())
+
+
+def _welcome(environment: Environment) -> str:
+    order, customer, amount = ORDERS[0]
+    grpc_address = environment.grpc_address
+    call = 'grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d'
+    method = f"{grpc_address} wallet_payment.v1.WalletPaymentService"
+    return f"""
+wallet-payment is up, for development
+
+  gRPC             {grpc_address}
+  webhooks         {environment.sidecar_url}/webhooks/razorpay
+  metrics          {environment.metrics_url}
+  sandbox gateway  {environment.sandbox_url}
+  data             {environment.settings.data_dir}
+  seeded           {order} of {customer}, {Money("INR", amount)}, open; customer-2, customer-3
+
+Paste in another shell, here:
+
+  export PATH="$PWD/.venv/bin:$PATH" TOKEN=$(.venv/bin/wallet-payment token)
+  {call} '{{"customer_id": "{customer}"}}' \\
+    {method}/GetStatus
+
+Ctrl-C stops it."""

@@ -15,7 +15,7 @@ _RUNNING: Final = "mongodb.uri"
 
 
 def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa: ANN401 - settings
-    """Fill in what the environment leaves open; `given` are the settings that `up` has found out.
+    """Fill in what was not chosen; `given` are defaults that `up` has found out.
 
     Raises:
         SettingsError: the development keys of the data folder cannot be read.
@@ -30,10 +30,8 @@ def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa:
         "razorpay_key_secret": kept["razorpay_key_secret"],
         "razorpay_webhook_secrets": kept["razorpay_webhook_secret"],
     } | given
-    from_environment = settings.model_fields_set
-    return load_settings(
-        **{name: value for name, value in defaults.items() if name not in from_environment}
-    )
+    chosen = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return load_settings(**(defaults | chosen))
 
 
 def note_running(data_dir: Path, mongodb_uri: str) -> Path:

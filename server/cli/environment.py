@@ -7,6 +7,7 @@ from typing import Final
 
 import aiohttp
 import grpc
+from pydantic import SecretStr
 
 from gateway_adapters.sandbox import SandboxSettings, sandbox_app
 from gateway_adapters.sidecar import sidecar_app
@@ -51,11 +52,8 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
         sidecar_socket = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
         sandbox_url = f"http://{address_of(sandbox_socket)}"
         sidecar_url = f"http://{address_of(sidecar_socket)}"
-        settings = development_settings(
-            settings,
-            mongodb_uri=uri,
-            razorpay_api_url=sandbox_url,
-        )
+        settings = development_settings(settings, razorpay_api_url=sandbox_url)
+        settings = settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
         session = await resources.enter_async_context(aiohttp.ClientSession())
         sandbox = sandbox_app(
             SandboxSettings(

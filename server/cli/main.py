@@ -26,7 +26,7 @@ from server.ledger.books import Difference
 from server.ledger.money import Money
 from server.listening import AddressInUse, address_of, bind, http_server
 from server.store.books import BooksReport, verify_books
-from server.store.connection import NotAReplicaSet, connect
+from server.store.connection import BadConnectionString, NotAReplicaSet, connect
 from server.store.embedded import EmbeddedMongoError, embedded_mongod
 from server.store.schema import NewerSchema
 from server.store.seed import ORDERS
@@ -35,6 +35,7 @@ _EXPECTED = (
     SettingsError,
     EmbeddedMongoError,
     AddressInUse,
+    BadConnectionString,
     NotAReplicaSet,
     NewerSchema,
     DemoFailed,

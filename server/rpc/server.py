@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -59,7 +61,7 @@ async def rpc_server(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if has_reflection:
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection.enable_server_reflection(names, server, pool=_MethodAwarePool())
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:
@@ -74,3 +76,22 @@ async def rpc_server(
     finally:
         await running.set_serving(False)
         await server.stop(grace_seconds)
+
+
+class _MethodAwarePool:
+    """A descriptor pool that finds methods too, so that `grpcurl describe` does.
+
+    Protobuf's own pool finds services but not their methods (grpc/grpc issue 34743).
+    """
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - everything else is the pool's own
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - its name
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindFileContainingSymbol(symbol.rpartition(".")[0])

@@ -48,10 +48,27 @@ class NotAReplicaSet(Exception):
         )
 
 
+class BadConnectionString(Exception):
+    """The MongoDB URI cannot be read; it is not shown, since it may hold a password."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "WALLET_MONGODB_URI is not a MongoDB connection string, such as "
+            "mongodb://host:27017/wallet_payment?replicaSet=name"
+        )
+
+
 @contextmanager
 def connect(uri: str) -> Iterator[Database]:
-    """Yield the database that `uri` names (`wallet_payment` by default); nothing is sent yet."""
-    parsed = parse_uri(uri)
+    """Yield the database that `uri` names (`wallet_payment` by default); nothing is sent yet.
+
+    Raises:
+        BadConnectionString.
+    """
+    try:
+        parsed = parse_uri(uri)
+    except PyMongoError:
+        raise BadConnectionString from None
     given = {name.lower() for name in parsed["options"]}
     options: dict[str, Any] = {
         name: value for name, value in _DEFAULT_OPTIONS.items() if name.lower() not in given

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
                 "WALLET_JWT_KEYS is not set: give the JSON Web Key Set that tokens are verified "
                 "with, inline or as @/path/to/file."
             )
+        elif not {key["alg"] for key in read_key_set(self.jwt_keys)} & set(self.jwt_algorithms):
+            problems.append(
+                "WALLET_JWT_KEYS has no key for an algorithm of WALLET_JWT_ALGORITHMS: no token "
+                "would ever be accepted."
+            )
         if not self.development:
             problems += [
                 f"{variable} holds a development secret: set a real one, or "

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -61,7 +61,8 @@ async def rpc_server(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if has_reflection:
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server, pool=_MethodAwarePool())
+        pool = cast("descriptor_pool.DescriptorPool", _MethodAwarePool())
+        reflection.enable_server_reflection(names, server, pool=pool)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:

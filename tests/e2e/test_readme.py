@@ -1,0 +1,147 @@
+"""The README's commands, pasted as they stand into a shell, against a real `wallet-payment up`."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running `wallet-payment up` on free ports."""
+
+    process: asyncio.subprocess.Process
+    environment: dict[str, str]
+    addresses: dict[str, str]
+
+    async def paste(self, script: str) -> str:
+        """Run a script in bash, with this environment's addresses; return what it prints."""
+        for default, actual in self.addresses.items():
+            script = script.replace(default, actual)
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-e", "-o", "pipefail", "-c", script),
+            cwd=ROOT,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+        return output.decode()
+
+
+@pytest.fixture(scope="module")
+async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
+    """Everything, started by the command that the README names."""
+    any_port = "127.0.0.1:0"
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "WALLET_DATA_DIR": str(tmp_path_factory.mktemp("up")),
+        "WALLET_GRPC_ADDRESS": any_port,
+        "WALLET_SIDECAR_ADDRESS": any_port,
+        "WALLET_METRICS_ADDRESS": any_port,
+        "WALLET_SANDBOX_ADDRESS": any_port,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(str(BIN / "wallet-payment"), "up"),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    printed = ""
+    async with asyncio.timeout(60):
+        while "Ctrl-C stops it." not in printed:
+            line = await process.stdout.readline()
+            assert line, printed
+            printed += line.decode()
+    found = dict(
+        re.findall(r"^  (gRPC|webhooks|metrics|sandbox gateway) +(\S+)$", printed, re.MULTILINE)
+    )
+    yield Up(
+        process,
+        environment,
+        {
+            "127.0.0.1:50051": found["gRPC"],
+            "http://127.0.0.1:8080": found["webhooks"].removesuffix("/webhooks/razorpay"),
+            "http://127.0.0.1:9464/metrics": found["metrics"],
+            "http://127.0.0.1:8090": found["sandbox gateway"],
+        },
+    )
+    if process.returncode is None:
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+
+
+async def test_each_line_of_the_readme_works_when_pasted(up: Up) -> None:
+    """Top-up, payment, refund, history and books, as the README shows them."""
+    blocks = re.findall(
+        r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert len(blocks) >= 5
+
+    output = await up.paste("\n".join(blocks))
+
+    assert '"TOPUP_STATE_PENDING"' in output
+    assert '"TRANSACTION_TYPE_PAYMENT"' in output
+    assert '"TRANSACTION_TYPE_REFUND"' in output
+    assert "3 transactions, INR 350.00 held: the books agree" in output
+
+    again = await up.paste("\n".join(block for block in blocks if "sandbox/orders" not in block))
+
+    assert "3 transactions, INR 350.00 held: the books agree" in again
+
+
+async def test_grpcurl_lists_and_describes(up: Up) -> None:
+    """Reflection tells services, methods with their scopes, and messages."""
+    grpcurl = "grpcurl -plaintext 127.0.0.1:50051"
+
+    assert "wallet_payment.v1.WalletPaymentService" in await up.paste(f"{grpcurl} list")
+    described = await up.paste(
+        f"{grpcurl} describe wallet_payment.v1.WalletPaymentService.RefundToWallet"
+    )
+    assert 'required_scope) = "refund.write"' in described
+    assert "int64 minor_units = 2" in await up.paste(f"{grpcurl} describe wallet_payment.v1.Money")
+
+
+async def test_metrics_count_calls(up: Up) -> None:
+    """The address that `up` prints serves Prometheus' metrics under the ecosystem's names."""
+    output = await up.paste("curl --silent --fail http://127.0.0.1:9464/metrics")
+
+    assert "grpc_server_handled_total" in output
+    assert "wallet_commit_batch_size_bucket" in output
+
+
+async def test_a_second_up_on_the_same_folder_says_what_to_do(up: Up) -> None:
+    """The folder's MongoDB is in use: the error names the setting to change."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(BIN / "wallet-payment"), "up"),
+        env=up.environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+
+    assert process.returncode == 2
+    assert "WALLET_DATA_DIR" in errors.decode()
+
+
+async def test_up_stops_cleanly_on_ctrl_c_and_keeps_its_data(up: Up) -> None:
+    """After SIGINT the process ends with success, and the books are still there to verify."""
+    before = await up.paste("wallet-payment books verify")
+
+    up.process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        status = await up.process.wait()
+
+    assert status == 0
+    assert await up.paste("wallet-payment books verify") == before

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import hashlib
+import hmac
 import itertools
 import json
 import time
@@ -21,8 +23,11 @@ from gateway_adapters.sandbox import SandboxSettings, sandbox_app
 from gateway_adapters.sidecar import sidecar_app
 from server.app import running_server
 from server.config import Settings, load_settings
+from server.ledger.books import Difference
 from server.listening import address_of, bind, http_server
 from server.rpc.edge import SERVICE, required_scope
+from server.store.books import verify_books
+from server.store.connection import connect
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
@@ -59,6 +64,42 @@ def token(**claims: Any) -> str:
     } | claims
     present = {name: value for name, value in given.items() if value is not None}
     return jwt.encode(present, JWT_SECRET, "HS256", headers={"kid": "test"})
+
+
+def gateway_id(prefix: str) -> str:
+    """Return a new id in Razorpay's shape, such as `pay_00000000000042`."""
+    return f"{prefix}_{next(_numbers):014}"
+
+
+def payment_of(topup: resources.Topup, **fields: Any) -> dict[str, Any]:
+    """Return Razorpay's payment of a top-up's order, captured and unlike any other."""
+    return {
+        "id": gateway_id("pay"),
+        "entity": "payment",
+        "order_id": topup.gateway_order_id,
+        "amount": topup.amount.minor_units,
+        "currency": topup.amount.currency_code,
+        "status": "captured",
+        "captured": True,
+        "notes": [],
+        "created_at": int(time.time()),
+    } | fields
+
+
+def event_of(kind: str, payment: dict[str, Any], **order: Any) -> bytes:
+    """Return the raw body of Razorpay's webhook about a payment; `order` goes beside it."""
+    payload: dict[str, Any] = {"payment": {"entity": payment}}
+    if kind == "order.paid":
+        entity = {"id": payment["order_id"], "entity": "order", "status": "paid"}
+        amounts = {"amount": payment["amount"], "currency": payment["currency"]}
+        payload["order"] = {"entity": entity | amounts | order}
+    event = {"entity": "event", "event": kind, "contains": list(payload), "payload": payload}
+    return json.dumps(event).encode()
+
+
+def signature_of(body: bytes, secret: str = WEBHOOK_SECRET) -> str:
+    """Sign a webhook's raw body."""
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def bearer(text: str) -> tuple[tuple[str, str], ...]:
@@ -173,14 +214,14 @@ class Harness:
             await self.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
         return customer_id
 
-    async def order(self, customer_id: str, amount: int, **fields: Any) -> str:
+    async def order(self, customer: str, minor_units: int, **fields: Any) -> str:
         """Return an order that the order service has recorded, unpaid unless `fields` say so."""
         order_id = unique("order")
         await self.database.orders.insert_one(
             {
                 "_id": order_id,
-                "customer_id": customer_id,
-                "amount": Int64(amount),
+                "customer_id": customer,
+                "amount": Int64(minor_units),
                 "currency": "INR",
                 "payment_status": "PENDING",
             }
@@ -204,12 +245,30 @@ class Harness:
             paid: dict[str, Any] = await answer.json()
             return paid
 
+    async def deliver(
+        self, body: bytes, event_id: str = "", gateway: str = "razorpay", **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        """Send a webhook to the sidecar, rightly signed unless `headers` say otherwise."""
+        given = {
+            "Content-Type": "application/json",
+            "X-Razorpay-Event-Id": event_id or unique("evt"),
+            "X-Razorpay-Signature": signature_of(body),
+        } | {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"{self.sidecar_url}/webhooks/{gateway}"
+        async with self.http.post(url, data=body, headers=given) as answer:
+            return answer.status, await answer.json()
+
+    async def topup(self, topup: resources.Topup) -> resources.Topup:
+        """Return a top-up as it now is."""
+        request = service.GetTopupRequest(customer_id=topup.customer_id, topup_id=topup.topup_id)
+        current: resources.Topup = (await self.call("GetTopup", request)).topup
+        return current
+
     async def wait_for_topup(self, topup: resources.Topup, state: int) -> resources.Topup:
         """Wait until a top-up has come to a state."""
-        request = service.GetTopupRequest(customer_id=topup.customer_id, topup_id=topup.topup_id)
 
         async def reached() -> resources.Topup | None:
-            current: resources.Topup = (await self.call("GetTopup", request)).topup
+            current = await self.topup(topup)
             return current if current.state == state else None
 
         reached_topup: resources.Topup = await eventually(reached)
@@ -255,6 +314,19 @@ class Harness:
         return entries
 
 
+async def differences(mongodb_uri: str) -> list[Difference]:
+    """Return everything that `books verify` would name."""
+    found: list[Difference] = []
+    with connect(mongodb_uri) as database:
+        await verify_books(database, found.append)
+    return found
+
+
+def with_database(mongodb_uri: str, name: str) -> str:
+    """Return the URI with another database."""
+    return mongodb_uri.replace("/wallet_payment?", f"/{name}?")
+
+
 def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
     """Return settings of a server on free ports that trusts the tests' tokens."""
     key = {"kty": "oct", "kid": "test", "alg": "HS256", "k": _base64url(JWT_SECRET)}
@@ -277,8 +349,13 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
 
 
 @asynccontextmanager
-async def running_harness(mongodb_uri: str, **given: Any) -> AsyncIterator[Harness]:
-    """Run server, sidecar and sandbox gateway on one database; `given` settings change it."""
+async def running_harness(
+    mongodb_uri: str, *, books_agree: bool = True, **given: Any
+) -> AsyncIterator[Harness]:
+    """Run server, sidecar and sandbox gateway on one database; `given` settings change it.
+
+    Whatever the tests did, the books have to agree afterwards, unless they are to be falsified.
+    """
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
@@ -317,6 +394,8 @@ async def running_harness(mongodb_uri: str, **given: Any) -> AsyncIterator[Harne
                 "sandbox": address_of(sandbox_socket),
             },
         )
+    if books_agree:
+        assert await differences(mongodb_uri) == []
 
 
 def _base64url(text: str) -> str:

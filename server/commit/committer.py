@@ -27,7 +27,7 @@ class CommitSettings:
     """Commands that wait in all lanes together; more are refused."""
     budget_seconds: float = 10.0
     """How long a command is tried when its caller sets no deadline or a later one."""
-    drain_seconds: float = 3.0
+    drain_seconds: float = 2.0
     """How long closing waits for what is queued."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 

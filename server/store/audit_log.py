@@ -17,7 +17,7 @@ from server.store.connection import Database, Document, write
 _MAX_WAITING: Final = 50_000
 _MAX_BATCH: Final = 1_000
 _RETRY_SECONDS: Final = 1.0
-_FLUSH_SECONDS: Final = 2.0
+_FLUSH_SECONDS: Final = 1.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("audit")
 

@@ -182,16 +182,17 @@ def read_order(document: Document) -> Order:
     if payment_state is not None:
         is_ours = (method or "").upper() == OrderPaymentMethod.WALLET
         payment_method = OrderPaymentMethod.WALLET if is_ours else OrderPaymentMethod.GATEWAY
+    amount = _whole_or_none(document.get("amount"))
     pay_time = document.get("pay_time")
     return Order(
         order_id=document["_id"],
         customer_id=_text_or_none(document.get("customer_id")),
-        amount=_whole_or_none(document.get("amount")),
+        amount=amount,
         currency_code=_text_or_none(document.get("currency")),
         payment_state=payment_state,
         payment_method=payment_method,
         transaction_id=_text_or_none(document.get("wallet_transaction_id")) or "",
-        refunded_amount=_whole_or_none(document.get("refunded_amount")) or 0,
+        refunded_amount=_refunded_amount(document, payment_state, amount or 0),
         refunds=tuple(_read_refunds(document.get("refunds"))),
         pay_time_ms=int(pay_time) if isinstance(pay_time, DatetimeMS) else None,
     )
@@ -343,6 +344,16 @@ def _idempotency_fields(idempotency: Idempotency) -> Document:
 def _read_idempotency(document: Document) -> Idempotency:
     caller, method, key = document["idempotency_id"].split(" ", 2)
     return Idempotency(IdempotencyKey(caller, method, key), document["fingerprint"])
+
+
+def _refunded_amount(document: Document, state: OrderPaymentState | None, amount: int) -> int:
+    """Read how much is refunded; where the order's state and figure disagree, the higher counts."""
+    refunded = _whole_or_none(document.get("refunded_amount"))
+    if state is OrderPaymentState.REFUNDED:
+        return max(amount, refunded or 0)
+    if refunded is None or refunded < 0:
+        return amount if state is OrderPaymentState.PARTIALLY_REFUNDED else 0
+    return refunded
 
 
 def _read_refunds(refunds: Any) -> list[Refund]:  # noqa: ANN401 - another service's data

@@ -68,7 +68,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         resources.push_async_callback(topups.close)
         metrics_socket = bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
         metrics_address = address_of(metrics_socket)
-        await resources.enter_async_context(http_server(_metrics_app(metrics), metrics_socket))
+        await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
         rpc = await resources.enter_async_context(
             rpc_server(
                 generic_handler(slot, authenticator(settings), metrics, audit),
@@ -144,10 +144,10 @@ async def _prepare(database: Database) -> None:
             return
 
 
-def _metrics_app(metrics: Metrics) -> web.Application:
+def _metrics_runner(metrics: Metrics) -> web.AppRunner:
     async def exposition(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()
     app.router.add_get("/metrics", exposition)
-    return app
+    return web.AppRunner(app, access_log=None)

@@ -37,9 +37,8 @@ def address_of(bound: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def http_server(app: web.Application, bound: socket.socket) -> AsyncIterator[None]:
+async def http_server(runner: web.AppRunner, bound: socket.socket) -> AsyncIterator[None]:
     """Serve an HTTP application on a bound socket as long as the context lasts."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
         await web.SockSite(runner, bound).start()

@@ -15,12 +15,14 @@ from typing import Any
 import aiohttp
 import grpc
 import jwt
+import structlog
+from aiohttp import web
 from bson import Int64
 from google.rpc import error_details_pb2, status_pb2
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from gateway_adapters.sandbox import SandboxSettings, sandbox_app
-from gateway_adapters.sidecar import sidecar_app
+from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.config import Settings, load_settings
 from server.ledger.books import Difference
@@ -38,6 +40,15 @@ KEY_SECRET = "test-razorpay-key-secret"
 WEBHOOK_SECRET = "test-razorpay-webhook-secret"
 ALL_SCOPES = " ".join(sorted({required_scope(method) for method in SERVICE.methods}))
 
+structlog.configure(  # as text through the standard library, for pytest to show where one fails
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["event"]),
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
 _numbers = itertools.count(1)
 
 
@@ -237,9 +248,20 @@ class Harness:
         topup: resources.Topup = (await self.call("InitiateTopup", request)).topup
         return topup
 
-    async def pay_at_gateway(self, gateway_order_id: str, **options: Any) -> dict[str, Any]:
-        """Have the sandbox gateway take the customer's money, and send its webhooks."""
-        url = f"{self.sandbox_url}/sandbox/orders/{gateway_order_id}/pay"
+    async def verify(self, topup: resources.Topup, **proof: Any) -> service.VerifyTopupResponse:
+        """Bring a top-up up to date, with the proof given or by a lookup."""
+        given = proof or {"lookup": service.LookupProof()}
+        request = service.VerifyTopupRequest(
+            customer_id=topup.customer_id, topup_id=topup.topup_id, **given
+        )
+        response: service.VerifyTopupResponse = await self.call("VerifyTopup", request)
+        return response
+
+    async def pay_at_gateway(
+        self, gateway_order_id: str, action: str = "pay", **options: Any
+    ) -> dict[str, Any]:
+        """Have the sandbox gateway take the customer's money or `fail`, and send its webhooks."""
+        url = f"{self.sandbox_url}/sandbox/orders/{gateway_order_id}/{action}"
         async with self.http.post(url, json=options) as answer:
             assert answer.status == 200, await answer.text()
             paid: dict[str, Any] = await answer.json()
@@ -378,8 +400,10 @@ async def running_harness(
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc_address))
         sidecar_token = token(sub="sidecar", scope="webhook.forward")
         sidecar = sidecar_app(channel, lambda: sidecar_token)
-        await stack.enter_async_context(http_server(sidecar, sidecar_socket))
-        await stack.enter_async_context(http_server(sandbox, sandbox_socket))
+        await stack.enter_async_context(http_server(sidecar_runner(sidecar), sidecar_socket))
+        await stack.enter_async_context(
+            http_server(web.AppRunner(sandbox, access_log=None), sandbox_socket)
+        )
         client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(mongodb_uri)
         stack.callback(client.close)
         yield Harness(

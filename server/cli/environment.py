@@ -7,10 +7,11 @@ from typing import Final
 
 import aiohttp
 import grpc
+from aiohttp import web
 from pydantic import SecretStr
 
 from gateway_adapters.sandbox import SandboxSettings, sandbox_app
-from gateway_adapters.sidecar import sidecar_app
+from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.cli.development import development_settings, note_running
 from server.cli.tokens import all_scopes, make_token
@@ -65,7 +66,9 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             ),
             session,
         )
-        await resources.enter_async_context(http_server(sandbox, sandbox_socket))
+        await resources.enter_async_context(
+            http_server(web.AppRunner(sandbox, access_log=None), sandbox_socket)
+        )
         server = await resources.enter_async_context(running_server(settings))
         database = resources.enter_context(connect(uri))
         await seed_development(database)
@@ -79,7 +82,7 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             lifetime_seconds=TOKEN_SECONDS,
         )
         sidecar = sidecar_app(channel, lambda: sidecar_token)
-        await resources.enter_async_context(http_server(sidecar, sidecar_socket))
+        await resources.enter_async_context(http_server(sidecar_runner(sidecar), sidecar_socket))
         token = make_token(
             settings, subject="developer", scopes=all_scopes(), lifetime_seconds=TOKEN_SECONDS
         )

@@ -13,7 +13,7 @@ import click
 import grpc
 from pydantic import SecretStr
 
-from gateway_adapters.sidecar import sidecar_app
+from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings, running_mongodb
@@ -114,7 +114,7 @@ def sidecar() -> None:
             )
             bound = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
             app = sidecar_app(channel, lambda: token)
-            await resources.enter_async_context(http_server(app, bound))
+            await resources.enter_async_context(http_server(sidecar_runner(app), bound))
             click.echo(f"sidecar listens on http://{address_of(bound)}", err=True)
             await asyncio.Event().wait()
 

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from server.commit.errors import (
     CommandFailed,
@@ -31,6 +31,11 @@ from server.ledger.decide import decide
 from server.ledger.decisions import Reply
 from server.ledger.rejection import Rejection
 from server.ledger.state import ChangeSet, State
+
+_CONFLICTS_OF_A_BATCH: Final = 5
+"""So often a batch loses to others before it is halved to find whom it is that always loses."""
+_CONFLICTS_ALONE: Final = 12
+"""So often a command alone loses before its caller is told; with the waits, in some seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,33 +122,41 @@ class Lane:
             batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
             await self._carry_out(batch)
 
-    async def _carry_out(self, batch: Sequence[Pending]) -> None:
-        """Load, decide and commit a batch whole; try again until nobody waits for it any more."""
+    async def _carry_out(self, batch: Sequence[Pending], *, may_be_written: bool = False) -> None:
+        """Load, decide and commit a batch whole; try again until nobody waits for it any more.
+
+        `may_be_written` says that an earlier attempt got no answer.
+        """
         loop = asyncio.get_running_loop()
-        attempt = 0
-        is_outcome_unknown = False
+        attempt = conflicts = 0
         while batch := [pending for pending in batch if not pending.outcome.done()]:
             for pending in batch:
                 pending.if_too_late = Unavailable
             started = loop.time()
             try:
                 await self._attempt(batch)
-            except (WriteConflict, StoreUnavailable) as error:
-                is_outcome_unknown |= isinstance(error, OutcomeUnknown)
-                if isinstance(error, WriteConflict) and not is_outcome_unknown:
-                    for pending in batch:
-                        pending.if_too_late = Conflicted
-                self._observer.batch_retried(type(error).__name__)
-                attempt += 1
-                await asyncio.sleep(self._retry.wait_seconds(attempt, self._jitter()))
+            except StoreUnavailable as error:
+                may_be_written |= isinstance(error, OutcomeUnknown)
+                cause: StoreError = error
+            except WriteConflict as error:
+                conflicts += 1
+                for pending in batch:
+                    pending.if_too_late = Unavailable if may_be_written else Conflicted
+                if conflicts >= (_CONFLICTS_OF_A_BATCH if len(batch) > 1 else _CONFLICTS_ALONE):
+                    await self._isolate(batch, error, may_be_written=may_be_written)
+                    return
+                cause = error
             except Exception as error:  # noqa: BLE001 - whatever it is, it is one command's fault
                 if not isinstance(error, StoreError):
                     _log.exception("a batch of %d commands failed", len(batch))
-                await self._isolate(batch, error)
+                await self._isolate(batch, error, may_be_written=may_be_written)
                 return
             else:
                 self._observer.batch_committed(len(batch), loop.time() - started)
                 return
+            self._observer.batch_retried(type(cause).__name__)
+            attempt += 1
+            await asyncio.sleep(self._retry.wait_seconds(attempt, self._jitter()))
 
     async def _attempt(self, batch: Sequence[Pending]) -> None:
         """Carry out the batch once; only what was committed is told to anyone."""
@@ -186,19 +199,20 @@ class Lane:
             outcomes.append(decision.reply)
         return outcomes, changes
 
-    async def _isolate(self, batch: Sequence[Pending], error: Exception) -> None:
+    async def _isolate(
+        self, batch: Sequence[Pending], error: Exception, *, may_be_written: bool
+    ) -> None:
         """Find the command that cannot be carried out: halve until it stands alone."""
         if len(batch) == 1:
-            _log.error(
-                "a %s cannot be committed: %s",
-                type(batch[0].command).__name__,
-                type(error).__name__,
-            )
-            if not batch[0].outcome.done():
-                failed = CommandFailed()
+            (pending,) = batch
+            kind, cause = type(pending.command).__name__, type(error).__name__
+            _log.error("a %s cannot be committed: %s", kind, cause)
+            if not pending.outcome.done():
+                is_conflict = isinstance(error, WriteConflict)
+                failed = pending.if_too_late() if is_conflict else CommandFailed()
                 failed.__cause__ = error
-                batch[0].outcome.set_exception(failed)
+                pending.outcome.set_exception(failed)
             return
         middle = len(batch) // 2
-        await self._carry_out(batch[:middle])
-        await self._carry_out(batch[middle:])
+        await self._carry_out(batch[:middle], may_be_written=may_be_written)
+        await self._carry_out(batch[middle:], may_be_written=may_be_written)

@@ -8,6 +8,7 @@ from server.ledger.records import (
     Checkout,
     EventOutcome,
     GatewayPayment,
+    GatewayPaymentKey,
     IdempotencyKey,
     OrderToPay,
     ReceivedEvent,
@@ -76,6 +77,11 @@ class ApplyPayment:
     payment: GatewayPayment
     event: ReceivedEvent
 
+    @property
+    def payment_key(self) -> GatewayPaymentKey:
+        """What names the payment."""
+        return GatewayPaymentKey(self.event.gateway, self.payment.payment_id)
+
 
 @dataclass(frozen=True, slots=True)
 class RecordEvent:
@@ -103,6 +109,8 @@ class Needs:
     topups: set[str] = field(default_factory=set)
     transactions_by_key: set[IdempotencyKey] = field(default_factory=set)
     topups_by_key: set[IdempotencyKey] = field(default_factory=set)
+    credits: set[GatewayPaymentKey] = field(default_factory=set)
+    """Gateways' payments of which is asked whether they were credited."""
     events: set[str] = field(default_factory=set)
 
     def add(self, command: Command) -> None:
@@ -121,6 +129,7 @@ class Needs:
             case ApplyPayment():
                 self.topups.add(command.topup_id)
                 self.wallets_of.add(command.customer_id)
+                self.credits.add(command.payment_key)
                 self.events.add(command.event.key)
                 if command.pay_order_id:
                     self.orders.add(command.pay_order_id)

@@ -31,6 +31,13 @@ class IdempotencyKey(NamedTuple):
     key: str
 
 
+class GatewayPaymentKey(NamedTuple):
+    """What names a payment at a gateway."""
+
+    gateway: str
+    payment_id: str
+
+
 class WalletState(StrEnum):
     """What a wallet may do."""
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 
 from server.ledger.records import (
     GatewayEvent,
+    GatewayPaymentKey,
     IdempotencyKey,
     Order,
     Topup,
     Transaction,
+    TransactionType,
     Wallet,
     WalletKey,
 )
@@ -45,6 +47,8 @@ class State:
     topups: dict[str, Topup | None] = field(default_factory=dict)
     transactions_by_key: dict[IdempotencyKey, Transaction | None] = field(default_factory=dict)
     topups_by_key: dict[IdempotencyKey, Topup | None] = field(default_factory=dict)
+    credits: dict[GatewayPaymentKey, str | None] = field(default_factory=dict)
+    """A gateway's payment -> the top-up that it was credited for."""
     events: dict[str, GatewayEvent | None] = field(default_factory=dict)
 
     def wallet(self, key: WalletKey) -> Wallet | None:
@@ -58,6 +62,9 @@ class State:
         for transaction in changes.transactions:
             if transaction.idempotency is not None:
                 self.transactions_by_key[transaction.idempotency.key] = transaction
+            if transaction.type is TransactionType.TOPUP:
+                key = GatewayPaymentKey(transaction.gateway, transaction.gateway_payment_id)
+                self.credits[key] = transaction.topup_id
         for order in changes.orders:
             self.orders[order.order_id] = order
         for topup in changes.topups:

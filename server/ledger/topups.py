@@ -120,7 +120,8 @@ def apply_payment(state: State, command: ApplyPayment, now_ms: int) -> Decision:
         return Accepted(EventReply(EventOutcome.DUPLICATE, topup), Changes())
     match command.payment.status:
         case GatewayPaymentStatus.CAPTURED:
-            effect = _captured(state, topup, command.payment, now_ms)
+            credited_for = state.credits[command.payment_key]
+            effect = _captured(state, topup, command.payment, credited_for, now_ms)
         case GatewayPaymentStatus.FAILED:
             effect = _failed(topup, command.payment, now_ms)
         case GatewayPaymentStatus.AUTHORIZED | GatewayPaymentStatus.PENDING:
@@ -155,8 +156,13 @@ class _Effect:
     reason: str = ""
 
 
-def _captured(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) -> _Effect:
-    """Credit a captured payment once; whatever does not fit is kept for a person."""
+def _captured(
+    state: State, topup: Topup, payment: GatewayPayment, credited_for: str | None, now_ms: int
+) -> _Effect:
+    """Credit a captured payment once; whatever does not fit is kept for a person.
+
+    `credited_for` is the top-up that this very payment was credited for, if it was.
+    """
     if topup.state in _CREDITED_BEFORE:
         if topup.gateway_payment_id == payment.payment_id:
             return _Effect(EventOutcome.DUPLICATE, topup, Changes())
@@ -165,6 +171,9 @@ def _captured(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) 
             f"{topup.gateway_payment_id} had been credited for: the customer may have paid twice."
         )
         return _Effect(EventOutcome.NEEDS_REVIEW, topup, Changes(), reason)
+    if credited_for is not None:
+        reason = f"Payment {payment.payment_id} was credited for top-up {credited_for} before."
+        return _for_review(topup, payment, reason, now_ms)
     if topup.gateway_order_id and payment.gateway_order_id != topup.gateway_order_id:
         reason = (
             f"Payment {payment.payment_id} belongs to the gateway's order "

@@ -146,8 +146,13 @@ def order_document(order: Order) -> Document:
     }
 
 
-def order_changes(before: Order | None, after: Order) -> Document:
-    """Return the update of an order: our own fields only, and refunds appended."""
+def order_changes(
+    before: Order | None, after: Order, *, has_null_refunds: bool = False
+) -> Document:
+    """Return the update of an order: our own fields only, and refunds appended.
+
+    Nothing can be appended to a null; where another service has written one, a list replaces it.
+    """
     fields: Document = {
         "payment_status": after.payment_state.value if after.payment_state else None,
         "refunded_amount": Int64(after.refunded_amount),
@@ -161,16 +166,29 @@ def order_changes(before: Order | None, after: Order) -> Document:
     update: Document = {"$set": fields}
     added = after.refunds[len(before.refunds) if before else 0 :]
     if added:
-        update["$push"] = {"refunds": {"$each": [refund_document(refund) for refund in added]}}
+        documents = [refund_document(refund) for refund in added]
+        if has_null_refunds:
+            fields["refunds"] = documents
+        else:
+            update["$push"] = {"refunds": {"$each": documents}}
     return update
 
 
 def order_guard(document: Document) -> Document:
     """Return the query that finds the order only as long as it is what was read.
 
-    None finds a missing field too.
+    None finds a missing field too. `$eq` keeps a value that another service has put there from
+    being taken for an operator.
     """
-    return {name: document.get(name) for name in _GUARDED_ORDER_FIELDS} | {"_id": document["_id"]}
+    guard: Document = {name: {"$eq": document.get(name)} for name in _GUARDED_ORDER_FIELDS}
+    if _has_null_refunds(document):
+        guard["refunds"] = {"$type": "null"}
+    return guard | {"_id": document["_id"]}
+
+
+def _has_null_refunds(document: Document) -> bool:
+    """Tell whether the order's list of refunds is null, which is not the same as missing."""
+    return document.get("refunds", ()) is None
 
 
 def read_order(document: Document) -> Order:
@@ -347,13 +365,17 @@ def _read_idempotency(document: Document) -> Idempotency:
 
 
 def _refunded_amount(document: Document, state: OrderPaymentState | None, amount: int) -> int:
-    """Read how much is refunded; where the order's state and figure disagree, the higher counts."""
-    refunded = _whole_or_none(document.get("refunded_amount"))
+    """Read how much is refunded; where the order's state and figure disagree, the higher counts.
+
+    A figure that makes no sense counts as all of it: nobody can tell how much may still be.
+    """
+    figure = document.get("refunded_amount")
+    refunded = _whole_or_none(figure)
     if state is OrderPaymentState.REFUNDED:
         return max(amount, refunded or 0)
-    if refunded is None or refunded < 0:
+    if figure is None:
         return amount if state is OrderPaymentState.PARTIALLY_REFUNDED else 0
-    return refunded
+    return amount if refunded is None or refunded < 0 else refunded
 
 
 def _read_refunds(refunds: Any) -> list[Refund]:  # noqa: ANN401 - another service's data

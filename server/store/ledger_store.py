@@ -21,7 +21,14 @@ from pymongo.read_concern import ReadConcern
 
 from server.commit.port import OutcomeUnknown, Snapshot, WriteConflict
 from server.ledger.commands import Needs
-from server.ledger.records import EventOutcome, Order, Wallet, WalletKey
+from server.ledger.records import (
+    EventOutcome,
+    GatewayPaymentKey,
+    Order,
+    TransactionType,
+    Wallet,
+    WalletKey,
+)
 from server.ledger.state import ChangeSet, State
 from server.store import documents, schema
 from server.store.connection import Database, Document, find, is_transient, store_errors, write
@@ -65,6 +72,8 @@ class LedgerStore:
             loads.append(self._load_transactions(needs, state))
         if needs.topups or needs.topups_by_key:
             loads.append(self._load_topups(needs, state, read))
+        if needs.credits:
+            loads.append(self._load_credits(needs.credits, state))
         if needs.events:
             loads.append(self._load_events(needs.events, state, read))
         await asyncio.gather(*loads)
@@ -167,6 +176,21 @@ class LedgerStore:
             state.topups_by_key[topup.idempotency.key] = topup
             read.topup_versions[topup.topup_id] = topup.version
 
+    async def _load_credits(self, payments: set[GatewayPaymentKey], state: State) -> None:
+        state.credits = dict.fromkeys(payments)
+        either = [
+            {"gateway": payment.gateway, "gateway_payment_id": payment.payment_id}
+            for payment in payments
+        ]
+        for document in await find(
+            self._database,
+            schema.TRANSACTIONS,
+            {"type": TransactionType.TOPUP.value, "$or": either},
+            projection={"gateway": 1, "gateway_payment_id": 1, "topup_id": 1},
+        ):
+            key = GatewayPaymentKey(document["gateway"], document["gateway_payment_id"])
+            state.credits[key] = document["topup_id"]
+
     async def _load_events(self, events: set[str], state: State, read: _Read) -> None:
         state.events = dict.fromkeys(events)
         for document in await find(self._database, schema.EVENTS, {"_id": _any_of(events)}):
@@ -201,8 +225,10 @@ def _order_writes(read: _Read, changes: ChangeSet) -> Writes:
         if before is None:
             inserts.append(documents.order_document(order))
         else:
-            change = documents.order_changes(before, order)
-            updates.append({"q": read.order_guards[order_id], "u": change})
+            guard = read.order_guards[order_id]
+            has_null = "refunds" in guard
+            change = documents.order_changes(before, order, has_null_refunds=has_null)
+            updates.append({"q": guard, "u": change})
     return inserts, updates
 
 

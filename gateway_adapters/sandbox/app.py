@@ -1,0 +1,71 @@
+"""The sandbox's composition: one application with its account, its data file and its webhooks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from aiohttp import ClientSession, web
+
+from gateway_adapters.sandbox.data_file import DataFile
+from gateway_adapters.sandbox.razorpay import RazorpayRoutes
+from gateway_adapters.sandbox.razorpay_account import RazorpayAccount
+from gateway_adapters.sandbox.webhooks import Webhook, WebhookSender
+
+_MAX_REQUEST_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """The sandbox's account at its Razorpay, and where it sends webhooks."""
+
+    key_id: str
+    key_secret: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
+    webhook_url: str
+    """Empty where none are wanted."""
+    data_file: Path | None = None
+    """Where the state is kept over restarts; None keeps it in memory alone."""
+
+
+def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Application:
+    """Return the sandbox's application. `session` sends the webhooks and stays its owner's.
+
+    Raises:
+        DataFileDamaged: the data file is not one that the sandbox wrote.
+    """
+    account = RazorpayAccount()
+    sender = WebhookSender(session, settings.webhook_url)
+    file = DataFile(
+        settings.data_file,
+        lambda: {"razorpay": account.to_json(), "webhooks": sender.to_json()},
+    )
+    with file.reading() as content:
+        account.restore(content.get("razorpay", {}))
+        sender.restore(content.get("webhooks", []))
+    sender.on_done(file.save)
+
+    async def commit(webhooks: Sequence[Webhook], copies: int) -> list[asyncio.Task[None]]:
+        """Save what changed, then tell: an event never speaks of what a crash could undo."""
+        sender.add(webhooks)
+        await file.save()
+        return sender.send(webhooks, copies)
+
+    async def run(_app: web.Application) -> AsyncIterator[None]:
+        sender.resume()
+        yield
+        await sender.close()
+        await file.close()
+
+    routes = RazorpayRoutes(
+        account,
+        commit,
+        key_id=settings.key_id,
+        key_secret=settings.key_secret,
+        webhook_secret=settings.webhook_secret if settings.webhook_url else "",
+    )
+    app = web.Application(client_max_size=_MAX_REQUEST_BYTES, middlewares=[routes.middleware])
+    app.add_routes(routes.table())
+    app.cleanup_ctx.append(run)
+    return app

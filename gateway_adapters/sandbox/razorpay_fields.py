@@ -1,0 +1,103 @@
+"""The fields of a request to the sandbox's Razorpay, checked and refused as Razorpay does."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from server.ledger.money import MAX_AMOUNT_MINOR_UNITS, is_currency
+
+MIN_INR_MINOR_UNITS: Final = 100
+MAX_RECEIPT_LENGTH: Final = 40
+MAX_NOTES: Final = 15
+MAX_NOTE_LENGTH: Final = 256
+
+_IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9_-]{10,255}")
+
+
+class RazorpayError(Exception):
+    """A request that Razorpay refuses, in its own words."""
+
+    def __init__(
+        self, description: str, field: str = "", status: HTTPStatus = HTTPStatus.BAD_REQUEST
+    ) -> None:
+        super().__init__(description)
+        self.description = description
+        self.field = field
+        self.status = status
+
+
+def amount_field(value: object) -> int:
+    """Return an amount in minor units; text, fractions and bools are none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise RazorpayError("The amount must be an integer.", "amount")
+    if not 0 < value <= MAX_AMOUNT_MINOR_UNITS:
+        raise RazorpayError("The amount is invalid", "amount")
+    return value
+
+
+def order_amount_field(value: object, currency: str) -> int:
+    """Return the amount of an order, which has a minimum."""
+    amount = amount_field(value)
+    if currency == "INR" and amount < MIN_INR_MINOR_UNITS:
+        raise RazorpayError("The amount must be at least INR 1.00", "amount")
+    return amount
+
+
+def currency_field(value: object) -> str:
+    """Return a currency's ISO 4217 code."""
+    if not isinstance(value, str) or not is_currency(value):
+        raise RazorpayError("Currency is not supported", "currency")
+    return value
+
+
+def receipt_field(value: object) -> str | None:
+    """Return the receipt, None where there is none."""
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_RECEIPT_LENGTH):
+        raise RazorpayError("The receipt may not be greater than 40 characters.", "receipt")
+    return value
+
+
+def notes_field(value: object) -> dict[str, str]:
+    """Return the notes; an empty list stands for none, as in the answers."""
+    if value is None or value == []:
+        return {}
+    if not isinstance(value, dict):
+        raise RazorpayError("The notes must be an array.", "notes")
+    if len(value) > MAX_NOTES:
+        raise RazorpayError("Number of fields in notes should be less than or equal to 15", "notes")
+    notes = {str(name): str(note) for name, note in value.items()}
+    if any(len(note) > MAX_NOTE_LENGTH for note in notes.values()):
+        raise RazorpayError("A note may not be greater than 256 characters.", "notes")
+    return notes
+
+
+def automatic_capture_field(value: object) -> bool:
+    """Tell whether `payment` asks for automatic capture, which is also what an account does."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.get("capture") not in {"automatic", "manual"}:
+        raise RazorpayError("The selected payment.capture is invalid.", "payment")
+    return bool(value["capture"] == "automatic")
+
+
+def speed_field(value: object) -> str:
+    """Return how fast a refund is wanted."""
+    if value not in {"normal", "optimum"}:
+        raise RazorpayError("The selected speed is invalid.", "speed")
+    return str(value)
+
+
+def idempotency_key_field(value: str) -> str:
+    """Return the key, empty where there is none."""
+    if value and _IDEMPOTENCY_KEY.fullmatch(value) is None:
+        raise RazorpayError("The idempotency key must be at least 10 of [A-Za-z0-9_-].")
+    return value
+
+
+def control_field(content: Mapping[str, Any], name: str, default: Any) -> Any:  # noqa: ANN401 - the default's type
+    """Return a field of a control request, of the type that its default has."""
+    value = content.get(name, default)
+    if type(value) is not type(default):
+        raise RazorpayError(f"{name} must be of type {type(default).__name__}.", name)
+    return value

@@ -15,12 +15,12 @@ Errors an adapter raises:
     `-- MalformedEvent       signed, and yet not an event of this gateway
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from server.ledger.money import Money
-from server.ledger.records import Checkout, GatewayPayment, Topup
+from server.ledger.records import Checkout, GatewayPayment, GatewayReversal, Topup
 
 
 class GatewayError(Exception):
@@ -72,6 +72,13 @@ class RazorpayProof:
 
 
 @dataclass(frozen=True, slots=True)
+class PaypalProof:
+    """The order that a customer approved at PayPal, as the app names it."""
+
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class LookupProof:
     """No proof: the gateway is asked what it has."""
 
@@ -83,7 +90,8 @@ class OtherProof:
     kind: str
 
 
-Proof = RazorpayProof | LookupProof | OtherProof
+Proof = RazorpayProof | PaypalProof | LookupProof | OtherProof
+Fact = GatewayPayment | GatewayReversal
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +108,23 @@ class WebhookEvent:
 
     event_id: str
     event_type: str
-    payment: GatewayPayment | None
-    """What it says of a payment; None where it changes nothing here."""
+    fact: Fact | None
+    """What it says of a payment or a reversal; None where it changes nothing here.
+
+    A payment that waits to be captured is AUTHORIZED; its id may still be empty then.
+    """
+    report_time_ms: int | None = None
+    """When the gateway made it, in milliseconds since the epoch; None where it does not say."""
     topup_id: str = ""
     """The top-up that the gateway's order was made for, where the event tells (the receipt)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Money that the gateway says it has moved: a line of its own books."""
+
+    fact: Fact
+    time_ms: int
 
 
 class Gateway(Protocol):
@@ -139,11 +160,38 @@ class Gateway(Protocol):
             ProofInvalid, NotImplementedHere, GatewayUnavailable, GatewayRefused.
         """
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+    async def capture(self, topup: Topup, payment: GatewayPayment) -> PaymentReport:
+        """Capture an authorized payment of the top-up, whole; return it as it then is.
+
+        A payment that was captured meanwhile, by whomever, is returned as captured.
+
+        Raises:
+            GatewayUnavailable, GatewayRefused.
+        """
+
+    async def order_of(self, payment_id: str) -> str:
+        """Return the gateway's order that a payment belongs to; empty where there is none.
+
+        It is asked for reports that name only the payment, such as a dispute's.
+
+        Raises:
+            GatewayUnavailable, GatewayRefused.
+        """
+
+    async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """Verify the signature over the raw `body`, then read the event.
 
         `headers` have lower-case names.
 
         Raises:
-            SignatureInvalid, MalformedEvent.
+            SignatureInvalid, MalformedEvent; GatewayUnavailable where a certificate cannot be had.
+        """
+
+    def movements(self, start_time_ms: int, end_time_ms: int) -> AsyncIterator[Movement]:
+        """Go through the captured payments and the refunds that the gateway made in a time.
+
+        From `start_time_ms` on, before `end_time_ms`, in any order. For reconciliation.
+
+        Raises:
+            GatewayUnavailable, GatewayRefused.
         """

@@ -9,23 +9,44 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from gateway_adapters.gateway import Gateway, PaymentReport, Proof, WebhookEvent
+import structlog
+
+from gateway_adapters.gateway import (
+    Fact,
+    Gateway,
+    GatewayError,
+    PaymentReport,
+    Proof,
+    WebhookEvent,
+)
 from server.commit.committer import Committer
 from server.commit.errors import Rejected
-from server.ledger.commands import ApplyPayment, Command, CreateTopup, OpenTopup, RecordEvent
+from server.ledger.commands import (
+    ApplyPayment,
+    ApplyReversal,
+    Command,
+    CreateTopup,
+    OpenTopup,
+    RecordEvent,
+)
 from server.ledger.decisions import EventReply, TopupReply
+from server.ledger.events import topup_not_found
 from server.ledger.records import (
     EventOrigin,
     EventOutcome,
+    GatewayPayment,
     GatewayPaymentStatus,
+    GatewayReversal,
     ReceivedEvent,
     Topup,
     TopupState,
 )
 from server.ledger.rejection import Reason, Rejection
-from server.ledger.topups import topup_not_found
 from server.queries import Queries
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("topups")
 
 
 class UnknownGateway(Exception):
@@ -52,7 +73,7 @@ class WebhookReceipt:
     event_id: str
 
 
-PLANNED_GATEWAYS = frozenset({"paypal", "google-pay"})
+PLANNED_GATEWAYS: Final = frozenset({"paypal", "google-pay"})
 """In the contract, and still to be built."""
 
 
@@ -114,10 +135,12 @@ class Topups:
                     {"topup_id": topup_id, "state": topup.state},
                 )
             )
-        report = await self._gateway(topup.gateway).check_proof(topup, proof)
+        gateway = self._gateway(topup.gateway)
+        report = await gateway.check_proof(topup, proof)
         if report is None:
             return topup
-        return await self._topup_after(_apply(topup, report, self._now_ms()), timeout_seconds)
+        topup = await self._topup_after(_asked(topup, report, self._now_ms()), timeout_seconds)
+        return await self._capture_if_authorized(gateway, topup, report.payment, timeout_seconds)
 
     async def take_webhook(
         self,
@@ -132,7 +155,9 @@ class Topups:
         Raises:
             UnknownGateway, GatewayNotBuilt, GatewayError, CommitError, StoreUnavailable.
         """
-        event = self._gateway(gateway_name).read_webhook(headers, body)
+        gateway = self._gateway(gateway_name)
+        event = await gateway.read_webhook(headers, body)
+        now_ms = self._now_ms()
         received = ReceivedEvent(
             gateway=gateway_name,
             event_id=event.event_id,
@@ -140,11 +165,16 @@ class Topups:
             body_digest=hashlib.sha256(body).hexdigest(),
             body=body,
             origin=EventOrigin.WEBHOOK,
-            receive_time_ms=self._now_ms() if receive_time_ms is None else receive_time_ms,
+            receive_time_ms=now_ms if receive_time_ms is None else receive_time_ms,
+            report_time_ms=now_ms if event.report_time_ms is None else event.report_time_ms,
         )
-        command = await self._command_of(event, received)
+        command = await self._command_of(gateway, event, received)
         reply = await self._committer.submit(command, timeout_seconds)
         assert isinstance(reply, EventReply)  # noqa: S101 - what these commands reply
+        if isinstance(command, ApplyPayment) and reply.topup is not None:
+            await self._capture_if_authorized(
+                gateway, reply.topup, command.payment, timeout_seconds
+            )
         return WebhookReceipt(reply.outcome, event.event_id)
 
     async def close(self) -> None:
@@ -170,31 +200,68 @@ class Topups:
         assert reply.topup is not None  # noqa: S101 - each of these commands names one
         return reply.topup
 
-    async def _command_of(self, event: WebhookEvent, received: ReceivedEvent) -> Command:
+    async def _command_of(
+        self, gateway: Gateway, event: WebhookEvent, received: ReceivedEvent
+    ) -> Command:
         """Find the top-up that the event speaks of, and say what is to be done."""
-        payment = event.payment
-        if payment is None:
+        fact = event.fact
+        if fact is None:
             reason = f"Events of type {event.event_type} change nothing here."
             return RecordEvent(received, EventOutcome.IGNORED, reason)
-        topup = await self._queries.topup_of_gateway_order(
-            received.gateway, payment.gateway_order_id
-        )
-        if topup is None and event.topup_id:
-            topup = await self._queries.topup_by_id(received.gateway, event.topup_id)
+        topup = await self._topup_of(gateway, event, fact)
         if topup is not None:
-            order_id = topup.pay_order.order_id if topup.pay_order else ""
-            return ApplyPayment(topup.customer_id, topup.topup_id, order_id, payment, received)
-        moved_money = payment.status is not GatewayPaymentStatus.FAILED
+            return _command_on(topup, fact, received)
+        moved_money = (
+            isinstance(fact, GatewayReversal) or fact.status is not GatewayPaymentStatus.FAILED
+        )
         return RecordEvent(
             received,
             EventOutcome.NEEDS_REVIEW if moved_money else EventOutcome.IGNORED,
-            f"No top-up was started for the gateway's order {payment.gateway_order_id or 'none'}.",
-            payment.gateway_order_id,
-            payment.payment_id,
+            f"No top-up was started for the gateway's order {fact.gateway_order_id or 'none'}.",
+            fact.gateway_order_id,
+            fact.payment_id,
         )
 
+    async def _topup_of(self, gateway: Gateway, event: WebhookEvent, fact: Fact) -> Topup | None:
+        """Find the top-up by the gateway's order, by our id on it, or by the payment."""
+        order_id = fact.gateway_order_id
+        if not order_id and isinstance(fact, GatewayReversal) and not event.topup_id:
+            order_id = await gateway.order_of(fact.payment_id)
+        topup = None
+        if order_id:
+            topup = await self._queries.topup_of_gateway_order(gateway.name, order_id)
+        if topup is None and event.topup_id:
+            topup = await self._queries.topup_by_id(gateway.name, event.topup_id)
+        return topup
 
-def _apply(topup: Topup, report: PaymentReport, now_ms: int) -> ApplyPayment:
+    async def _capture_if_authorized(
+        self,
+        gateway: Gateway,
+        topup: Topup,
+        payment: GatewayPayment,
+        timeout_seconds: float | None,
+    ) -> Topup:
+        """Capture what is only on hold; where that fails now, the poller does it later."""
+        is_on_hold = payment.status is GatewayPaymentStatus.AUTHORIZED
+        if not is_on_hold or topup.state is not TopupState.PENDING:
+            return topup
+        try:
+            report = await gateway.capture(topup, payment)
+        except GatewayError as error:
+            _log.warning("not captured yet", topup_id=topup.topup_id, cause=type(error).__name__)
+            return topup
+        return await self._topup_after(_asked(topup, report, self._now_ms()), timeout_seconds)
+
+
+def _command_on(topup: Topup, fact: Fact, received: ReceivedEvent) -> ApplyPayment | ApplyReversal:
+    """Make the command that lets a fact take effect on its top-up."""
+    if isinstance(fact, GatewayReversal):
+        return ApplyReversal(topup.customer_id, topup.topup_id, fact, received)
+    order_id = topup.pay_order.order_id if topup.pay_order else ""
+    return ApplyPayment(topup.customer_id, topup.topup_id, order_id, fact, received)
+
+
+def _asked(topup: Topup, report: PaymentReport, now_ms: int) -> ApplyPayment | ApplyReversal:
     """Make a command of what the gateway answered when it was asked."""
     payment = report.payment
     received = ReceivedEvent(
@@ -205,6 +272,6 @@ def _apply(topup: Topup, report: PaymentReport, now_ms: int) -> ApplyPayment:
         body=report.body,
         origin=EventOrigin.LOOKUP,
         receive_time_ms=now_ms,
+        report_time_ms=now_ms,
     )
-    order_id = topup.pay_order.order_id if topup.pay_order else ""
-    return ApplyPayment(topup.customer_id, topup.topup_id, order_id, payment, received)
+    return _command_on(topup, payment, received)

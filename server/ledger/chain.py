@@ -39,6 +39,7 @@ def entry_hash(transaction: Transaction) -> str:
             "customer_id": transaction.customer_id,
             "gateway": transaction.gateway,
             "gateway_payment_id": transaction.gateway_payment_id,
+            "gateway_reversal_id": transaction.gateway_reversal_id,
             "order_id": transaction.order_id,
             "postings": [[posting.account, posting.amount] for posting in transaction.postings],
             "previous_hash": transaction.previous_hash,

@@ -9,6 +9,7 @@ from server.ledger.records import (
     EventOutcome,
     GatewayPayment,
     GatewayPaymentKey,
+    GatewayReversal,
     IdempotencyKey,
     OrderToPay,
     ReceivedEvent,
@@ -84,6 +85,24 @@ class ApplyPayment:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyReversal:
+    """Let a refund or dispute at the gateway take effect on the wallet that its payment filled."""
+
+    customer_id: str
+    topup_id: str
+    reversal: GatewayReversal
+    event: ReceivedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireTopup:
+    """Note that the time to pay a top-up is over; money that still comes is credited."""
+
+    customer_id: str
+    topup_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordEvent:
     """Keep an event that no top-up can take: it changes nothing, or a person has to review it."""
 
@@ -94,7 +113,16 @@ class RecordEvent:
     gateway_payment_id: str = ""
 
 
-Command = PayOrder | RefundOrder | CreateTopup | OpenTopup | ApplyPayment | RecordEvent
+Command = (
+    PayOrder
+    | RefundOrder
+    | CreateTopup
+    | OpenTopup
+    | ApplyPayment
+    | ApplyReversal
+    | ExpireTopup
+    | RecordEvent
+)
 
 
 @dataclass(slots=True)
@@ -124,7 +152,7 @@ class Needs:
             case CreateTopup():
                 self.customers.add(command.customer_id)
                 self.topups_by_key.add(command.idempotency_key)
-            case OpenTopup():
+            case OpenTopup() | ExpireTopup():
                 self.topups.add(command.topup_id)
             case ApplyPayment():
                 self.topups.add(command.topup_id)
@@ -133,6 +161,10 @@ class Needs:
                 self.events.add(command.event.key)
                 if command.pay_order_id:
                     self.orders.add(command.pay_order_id)
+            case ApplyReversal():
+                self.topups.add(command.topup_id)
+                self.wallets_of.add(command.customer_id)
+                self.events.add(command.event.key)
             case RecordEvent():
                 self.events.add(command.event.key)
 

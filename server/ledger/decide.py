@@ -1,10 +1,12 @@
 """`decide`: what a command does to the state it meets. All rules of money hang from here."""
 
-from server.ledger import orders, topups
+from server.ledger import events, orders, payments, reversals, topups
 from server.ledger.commands import (
     ApplyPayment,
+    ApplyReversal,
     Command,
     CreateTopup,
+    ExpireTopup,
     OpenTopup,
     PayOrder,
     RecordEvent,
@@ -30,6 +32,10 @@ def decide(state: State, command: Command, now_ms: int) -> Decision:
         case OpenTopup():
             return topups.open_for_payment(state, command, now_ms)
         case ApplyPayment():
-            return topups.apply_payment(state, command, now_ms)
+            return payments.apply_payment(state, command, now_ms)
+        case ApplyReversal():
+            return reversals.apply_reversal(state, command, now_ms)
+        case ExpireTopup():
+            return topups.expire(state, command, now_ms)
         case RecordEvent():
-            return topups.record_event(state, command, now_ms)
+            return events.record_event(state, command, now_ms)

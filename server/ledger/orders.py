@@ -9,6 +9,7 @@ from server.ledger.decisions import Accepted, Decision, PaymentReply, RefundRepl
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS, Money
 from server.ledger.posting import Cause, empty_wallet, orders_account, post
 from server.ledger.records import (
+    FreezeCause,
     IdempotencyKey,
     Order,
     OrderPaymentMethod,
@@ -331,6 +332,7 @@ def _wallet_right_after(transaction: Transaction) -> Wallet:
         currency_code=transaction.currency_code,
         balance=transaction.balance_after,
         state=transaction.wallet_state,
+        freeze_cause=FreezeCause.NONE,
         sequence=transaction.sequence,
         head_hash=transaction.hash,
         create_time_ms=transaction.create_time_ms,

@@ -7,6 +7,7 @@ from server.ledger import chain
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS
 from server.ledger.records import (
     NO_METADATA,
+    FreezeCause,
     Idempotency,
     Posting,
     Transaction,
@@ -25,6 +26,7 @@ class Cause:
     topup_id: str = ""
     gateway: str = ""
     gateway_payment_id: str = ""
+    gateway_reversal_id: str = ""
     metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
     idempotency: Idempotency | None = None
 
@@ -51,6 +53,7 @@ def empty_wallet(key: WalletKey, now_ms: int) -> Wallet:
         currency_code=key.currency_code,
         balance=0,
         state=WalletState.ACTIVE,
+        freeze_cause=FreezeCause.NONE,
         sequence=0,
         head_hash=chain.GENESIS_HASH,
         create_time_ms=now_ms,
@@ -75,13 +78,15 @@ def post(
     balance = wallet.balance + amount
     assert amount != 0, "an entry moves money"
     assert balance <= MAX_BALANCE_MINOR_UNITS, "a balance fits 64 bits"
-    assert amount > 0 or balance >= 0, "a debit never takes more than there is"
+    may_owe = transaction_type is TransactionType.REVERSAL
+    assert amount > 0 or balance >= 0 or may_owe, "only a gateway takes more than there is"
     postings = (Posting(wallet_account(wallet.key), amount), Posting(counter_account, -amount))
     assert sum(posting.amount for posting in postings) == 0, "postings sum to zero"
     sequence = wallet.sequence + 1
     # A clock behind the one that wrote the last entry must not turn the ledger's order around.
     time_ms = max(now_ms, wallet.update_time_ms)
     transaction_id = chain.transaction_id(wallet.key, sequence, time_ms)
+    state, freeze_cause = _freeze_or_thaw(wallet, balance)
     is_refund = transaction_type is TransactionType.REFUND
     transaction = Transaction(
         transaction_id=transaction_id,
@@ -97,20 +102,32 @@ def post(
         refund_id=chain.refund_id(transaction_id) if is_refund else "",
         gateway=cause.gateway,
         gateway_payment_id=cause.gateway_payment_id,
+        gateway_reversal_id=cause.gateway_reversal_id,
         previous_hash=wallet.head_hash,
         hash="",
         create_time_ms=time_ms,
         metadata=cause.metadata,
-        wallet_state=wallet.state,
+        wallet_state=state,
         idempotency=cause.idempotency,
     )
     transaction = replace(transaction, hash=chain.entry_hash(transaction))
     wallet = replace(
         wallet,
         balance=balance,
+        state=state,
+        freeze_cause=freeze_cause,
         sequence=sequence,
         head_hash=transaction.hash,
         update_time_ms=time_ms,
         version=wallet.version + 1,
     )
     return wallet, transaction
+
+
+def _freeze_or_thaw(wallet: Wallet, balance: int) -> tuple[WalletState, FreezeCause]:
+    """Return the state with this balance: who owes spends nothing until it is settled."""
+    if balance < 0 and wallet.state is WalletState.ACTIVE:
+        return WalletState.FROZEN, FreezeCause.DEBT
+    if balance >= 0 and wallet.freeze_cause is FreezeCause.DEBT:
+        return WalletState.ACTIVE, FreezeCause.NONE
+    return wallet.state, wallet.freeze_cause

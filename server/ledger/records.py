@@ -45,6 +45,16 @@ class WalletState(StrEnum):
     FROZEN = "FROZEN"
 
 
+class FreezeCause(StrEnum):
+    """Why a wallet is frozen, which says how it is thawed."""
+
+    NONE = ""
+    DEBT = "DEBT"
+    """It went below zero; it thaws by itself once it no longer is."""
+    OPERATOR = "OPERATOR"
+    """A person froze it; a person thaws it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wallet:
     """A customer's prepaid money in one currency: the cached end of its ledger."""
@@ -52,7 +62,9 @@ class Wallet:
     customer_id: str
     currency_code: str
     balance: int
+    """Never below zero but for what a gateway took back."""
     state: WalletState
+    freeze_cause: FreezeCause
     sequence: int
     head_hash: str
     create_time_ms: int
@@ -110,6 +122,8 @@ class Transaction:
     refund_id: str
     gateway: str
     gateway_payment_id: str
+    gateway_reversal_id: str
+    """The gateway's refund or dispute, where it took money back or returned it."""
     previous_hash: str
     hash: str
     create_time_ms: int
@@ -203,6 +217,39 @@ class Checkout:
     url: str
 
 
+class ReversalKind(StrEnum):
+    """How a gateway takes back what it had brought in."""
+
+    REFUND = "REFUND"
+    """A refund that was started at the gateway, in its dashboard."""
+    DISPUTE = "DISPUTE"
+    """A chargeback or a claim of the customer."""
+
+
+class ReversalState(StrEnum):
+    """Who has a reversal's money."""
+
+    TAKEN = "TAKEN"
+    """The gateway took it, or is about to."""
+    RETURNED = "RETURNED"
+    """It came back: the refund failed, the dispute was won."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """A reversal of a top-up, and what the ledger has made of it."""
+
+    reversal_id: str
+    payment_id: str
+    kind: ReversalKind
+    amount: int
+    state: ReversalState
+    is_final: bool
+    """Whether the gateway has said its last word on it."""
+    is_debited: bool
+    """Whether the wallet is short of it just now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topup:
     """Money on its way into a wallet through a gateway."""
@@ -220,10 +267,13 @@ class Topup:
     pay_order_outcome: PayOrderOutcome | None
     failure_reason: str
     checkout: Checkout | None
+    reversals: tuple[Reversal, ...]
     return_url: str
     create_time_ms: int
     update_time_ms: int
     expire_time_ms: int
+    report_time_ms: int
+    """When the gateway made the newest of its reports that count here; 0 before the first."""
     metadata: Mapping[str, str]
     idempotency: Idempotency
     version: int
@@ -248,6 +298,21 @@ class GatewayPayment:
     status: GatewayPaymentStatus
     amount: Money
     failure_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReversal:
+    """A refund or dispute as its gateway reports it."""
+
+    reversal_id: str
+    kind: ReversalKind
+    payment_id: str
+    gateway_order_id: str
+    """Empty where the report does not tell."""
+    amount: Money
+    """Of this refund or dispute, not of the payment."""
+    state: ReversalState
+    is_final: bool
 
 
 class EventOutcome(StrEnum):
@@ -281,6 +346,8 @@ class ReceivedEvent:
     body: bytes = field(repr=False)
     origin: EventOrigin
     receive_time_ms: int
+    report_time_ms: int
+    """When the gateway says that it made the report; where it does not say, when it came."""
 
     @property
     def key(self) -> str:

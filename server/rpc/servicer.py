@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from server.commit.committer import Committer
 from server.commit.errors import Rejected
 from server.ledger.decisions import PaymentReply, RefundReply
+from server.ledger.events import topup_not_found
 from server.ledger.orders import customer_not_found
-from server.ledger.topups import topup_not_found
 from server.queries import Queries, TransactionFilter
 from server.rpc import conversion, validation
 from server.rpc.auth import Caller

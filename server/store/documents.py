@@ -15,6 +15,7 @@ from server.ledger.records import (
     Checkout,
     EventOrigin,
     EventOutcome,
+    FreezeCause,
     GatewayEvent,
     Idempotency,
     IdempotencyKey,
@@ -26,6 +27,9 @@ from server.ledger.records import (
     Posting,
     ReceivedEvent,
     Refund,
+    Reversal,
+    ReversalKind,
+    ReversalState,
     Topup,
     TopupState,
     Transaction,
@@ -55,6 +59,7 @@ def wallet_document(wallet: Wallet) -> Document:
         "currency": wallet.currency_code,
         "balance": Int64(wallet.balance),
         "state": wallet.state.value,
+        "freeze_cause": wallet.freeze_cause.value,
         "sequence": Int64(wallet.sequence),
         "head_hash": wallet.head_hash,
         "create_time": DatetimeMS(wallet.create_time_ms),
@@ -70,6 +75,7 @@ def read_wallet(document: Document) -> Wallet:
         currency_code=document["currency"],
         balance=int(document["balance"]),
         state=WalletState(document["state"]),
+        freeze_cause=_read_freeze_cause(document),
         sequence=int(document["sequence"]),
         head_hash=document["head_hash"],
         create_time_ms=int(document["create_time"]),
@@ -97,7 +103,7 @@ def transaction_document(transaction: Transaction) -> Document:
         "create_time": DatetimeMS(transaction.create_time_ms),
         "wallet_state": transaction.wallet_state.value,
     }
-    for name in ("order_id", "topup_id", "refund_id", "gateway", "gateway_payment_id"):
+    for name in _TRANSACTION_TEXTS:
         if value := getattr(transaction, name):
             document[name] = value
     if transaction.metadata:
@@ -125,6 +131,7 @@ def read_transaction(document: Document) -> Transaction:
         refund_id=document.get("refund_id", ""),
         gateway=document.get("gateway", ""),
         gateway_payment_id=document.get("gateway_payment_id", ""),
+        gateway_reversal_id=document.get("gateway_reversal_id", ""),
         previous_hash=document["previous_hash"],
         hash=document["hash"],
         create_time_ms=int(document["create_time"]),
@@ -240,6 +247,7 @@ def topup_document(topup: Topup) -> Document:
         "create_time": DatetimeMS(topup.create_time_ms),
         "update_time": DatetimeMS(topup.update_time_ms),
         "expire_time": DatetimeMS(topup.expire_time_ms),
+        "report_time": DatetimeMS(topup.report_time_ms),
         "version": Int64(topup.version),
         **_idempotency_fields(topup.idempotency),
     }
@@ -268,6 +276,8 @@ def topup_document(topup: Topup) -> Document:
             "public_key": topup.checkout.public_key,
             "url": topup.checkout.url,
         }
+    if topup.reversals:
+        document["reversals"] = [_reversal_document(reversal) for reversal in topup.reversals]
     if topup.metadata:
         document["metadata"] = dict(topup.metadata)
     return document
@@ -295,10 +305,12 @@ def read_topup(document: Document) -> Topup:
         pay_order_outcome=PayOrderOutcome(**outcome) if outcome else None,
         failure_reason=document.get("failure_reason", ""),
         checkout=Checkout(**checkout) if checkout else None,
+        reversals=tuple(_read_reversal(reversal) for reversal in document.get("reversals", ())),
         return_url=document.get("return_url", ""),
         create_time_ms=int(document["create_time"]),
         update_time_ms=int(document["update_time"]),
         expire_time_ms=int(document["expire_time"]),
+        report_time_ms=int(document.get("report_time") or 0),
         metadata=document.get("metadata", NO_METADATA),
         idempotency=_read_idempotency(document),
         version=int(document["version"]),
@@ -318,6 +330,7 @@ def event_document(event: GatewayEvent) -> Document:
         "body_digest": received.body_digest,
         "outcome": event.outcome.value,
         "receive_time": DatetimeMS(received.receive_time_ms),
+        "report_time": DatetimeMS(received.report_time_ms),
         "apply_time": DatetimeMS(event.apply_time_ms),
     }
     for name in ("reason", "customer_id", "topup_id", "gateway_order_id", "gateway_payment_id"):
@@ -337,6 +350,7 @@ def read_event(document: Document) -> GatewayEvent:
             body=bytes(document["body"]),
             origin=EventOrigin(document["origin"]),
             receive_time_ms=int(document["receive_time"]),
+            report_time_ms=int(document.get("report_time") or document["receive_time"]),
         ),
         outcome=EventOutcome(document["outcome"]),
         reason=document.get("reason", ""),
@@ -350,6 +364,47 @@ def read_event(document: Document) -> GatewayEvent:
 
 _GUARDED_ORDER_FIELDS = ("customer_id", "amount", "currency", "payment_status", "refunded_amount")
 _ORDER_PAYMENT_STATES = {state.value: state for state in OrderPaymentState}
+
+
+_TRANSACTION_TEXTS = (
+    "order_id",
+    "topup_id",
+    "refund_id",
+    "gateway",
+    "gateway_payment_id",
+    "gateway_reversal_id",
+)
+
+
+def _read_freeze_cause(document: Document) -> FreezeCause:
+    """Read why a wallet is frozen; whoever froze it without saying why is a person."""
+    if document["state"] == WalletState.ACTIVE:
+        return FreezeCause.NONE
+    return FreezeCause(document.get("freeze_cause") or FreezeCause.OPERATOR)
+
+
+def _reversal_document(reversal: Reversal) -> Document:
+    return {
+        "reversal_id": reversal.reversal_id,
+        "payment_id": reversal.payment_id,
+        "kind": reversal.kind.value,
+        "amount": Int64(reversal.amount),
+        "state": reversal.state.value,
+        "is_final": reversal.is_final,
+        "is_debited": reversal.is_debited,
+    }
+
+
+def _read_reversal(document: Document) -> Reversal:
+    return Reversal(
+        reversal_id=document["reversal_id"],
+        payment_id=document["payment_id"],
+        kind=ReversalKind(document["kind"]),
+        amount=int(document["amount"]),
+        state=ReversalState(document["state"]),
+        is_final=document["is_final"],
+        is_debited=document["is_debited"],
+    )
 
 
 def _idempotency_fields(idempotency: Idempotency) -> Document:

@@ -1,0 +1,198 @@
+"""The rules of a top-up's payment: credited once, when it is captured, in whatever order news come.
+
+Only captured is paid. Whatever does not fit is kept for a person, never credited by guess.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from server.ledger.commands import ApplyPayment
+from server.ledger.decisions import Decision, PaymentReply
+from server.ledger.events import Effect, apply_report
+from server.ledger.money import MAX_BALANCE_MINOR_UNITS
+from server.ledger.orders import pay_from
+from server.ledger.posting import Cause, empty_wallet, gateway_account, post
+from server.ledger.records import (
+    EventOutcome,
+    GatewayPayment,
+    GatewayPaymentStatus,
+    Order,
+    OrderToPay,
+    PayOrderOutcome,
+    Topup,
+    TopupState,
+    TransactionType,
+    Wallet,
+    WalletKey,
+)
+from server.ledger.rejection import Rejection
+from server.ledger.reversals import debit_noted
+from server.ledger.state import Changes, State
+
+_CREDITED_BEFORE: Final = frozenset({TopupState.CREDITED, TopupState.REVERSED})
+_WAITING: Final = frozenset({TopupState.CREATED, TopupState.PENDING, TopupState.FAILED})
+
+
+def apply_payment(state: State, command: ApplyPayment, now_ms: int) -> Decision:
+    """Let what the gateway says of a payment take effect, and record what it said, at once."""
+    payment, report_time_ms = command.payment, command.event.report_time_ms
+
+    def effect_on(topup: Topup) -> Effect:
+        match payment.status:
+            case GatewayPaymentStatus.CAPTURED:
+                credited_for = state.credits[command.payment_key]
+                return _captured(state, topup, payment, credited_for, now_ms)
+            case GatewayPaymentStatus.FAILED:
+                return _failed(topup, payment, report_time_ms, now_ms)
+            case GatewayPaymentStatus.AUTHORIZED | GatewayPaymentStatus.PENDING:
+                return _not_yet_captured(topup, payment, report_time_ms, now_ms)
+
+    return apply_report(state, command, effect_on, now_ms)
+
+
+def _captured(
+    state: State, topup: Topup, payment: GatewayPayment, credited_for: str | None, now_ms: int
+) -> Effect:
+    """Credit a captured payment once; whatever does not fit is kept for a person.
+
+    `credited_for` is the top-up that this very payment was credited for, if it was.
+    """
+    if topup.state in _CREDITED_BEFORE:
+        if topup.gateway_payment_id == payment.payment_id:
+            return Effect(EventOutcome.DUPLICATE, topup, Changes())
+        reason = (
+            f"Payment {payment.payment_id} was captured for a top-up that payment "
+            f"{topup.gateway_payment_id} had been credited for: the customer may have paid twice."
+        )
+        return Effect(EventOutcome.NEEDS_REVIEW, topup, Changes(), reason)
+    if credited_for is not None:
+        reason = f"Payment {payment.payment_id} was credited for top-up {credited_for} before."
+        return _for_review(topup, payment, reason, now_ms)
+    if topup.gateway_order_id and payment.gateway_order_id != topup.gateway_order_id:
+        reason = (
+            f"Payment {payment.payment_id} belongs to the gateway's order "
+            f"{payment.gateway_order_id}, the top-up to {topup.gateway_order_id}."
+        )
+        return _for_review(topup, payment, reason, now_ms)
+    if payment.amount != topup.amount:
+        reason = f"Captured were {payment.amount}, the top-up is for {topup.amount}."
+        return _for_review(topup, payment, reason, now_ms)
+    key = WalletKey(topup.customer_id, topup.amount.currency_code)
+    wallet = state.wallet(key) or empty_wallet(key, now_ms)
+    if wallet.balance + payment.amount.minor_units > MAX_BALANCE_MINOR_UNITS:
+        reason = "The credit would bring the wallet over what a wallet can hold."
+        return _for_review(topup, payment, reason, now_ms)
+    return _credit(state, topup, payment, now_ms)
+
+
+def _credit(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) -> Effect:
+    """Credit the wallet and, where the top-up asks for it, pay the order from it."""
+    key = WalletKey(topup.customer_id, topup.amount.currency_code)
+    wallet, transaction = post(
+        state.wallet(key) or empty_wallet(key, now_ms),
+        TransactionType.TOPUP,
+        payment.amount.minor_units,
+        gateway_account(topup.gateway, key.currency_code),
+        Cause(
+            topup_id=topup.topup_id,
+            gateway=topup.gateway,
+            gateway_payment_id=payment.payment_id,
+            metadata=topup.metadata,
+        ),
+        now_ms,
+    )
+    topup = replace(
+        topup,
+        state=TopupState.CREDITED,
+        gateway_order_id=topup.gateway_order_id or payment.gateway_order_id,
+        gateway_payment_id=payment.payment_id,
+        transaction_id=transaction.transaction_id,
+        failure_reason="",
+        update_time_ms=now_ms,
+        version=topup.version + 1,
+    )
+    entries = [transaction]
+    orders: tuple[Order, ...] = ()
+    if topup.pay_order is not None:
+        decision = _pay_order(state, wallet, topup, topup.pay_order, now_ms)
+        if isinstance(decision, Rejection):
+            outcome = PayOrderOutcome("", decision.reason)
+        else:
+            assert isinstance(decision.reply, PaymentReply)
+            wallet = decision.reply.wallet
+            entries.append(decision.reply.transaction)
+            orders = decision.changes.orders
+            outcome = PayOrderOutcome(decision.reply.transaction.transaction_id, "")
+        topup = replace(topup, pay_order_outcome=outcome)
+    wallet, topup, debits = debit_noted(wallet, topup, now_ms)
+    changes = Changes(
+        wallets=(wallet,),
+        transactions=(*entries, *debits),
+        orders=orders,
+        topups=(topup,),
+    )
+    return Effect(EventOutcome.APPLIED, topup, changes)
+
+
+def _pay_order(
+    state: State, wallet: Wallet, topup: Topup, order: OrderToPay, now_ms: int
+) -> Decision:
+    """Decide the payment of the top-up's order from the wallet as it is after the credit."""
+    cause = Cause(order_id=order.order_id, topup_id=topup.topup_id, metadata=topup.metadata)
+    recorded = state.orders[order.order_id]
+    return pay_from(wallet, recorded, topup.customer_id, order.amount, cause, now_ms)
+
+
+def _failed(topup: Topup, payment: GatewayPayment, report_time_ms: int, now_ms: int) -> Effect:
+    """Note a failed attempt. It is not final: another attempt, or this one, may still succeed."""
+    if topup.state not in _WAITING or report_time_ms <= topup.report_time_ms:
+        return _old_news(topup)
+    failed = replace(
+        topup,
+        state=TopupState.FAILED,
+        gateway_payment_id=payment.payment_id,
+        failure_reason=payment.failure_reason or "The gateway gave no reason.",
+        report_time_ms=report_time_ms,
+        update_time_ms=now_ms,
+        version=topup.version + 1,
+    )
+    return Effect(EventOutcome.APPLIED, failed, Changes(topups=(failed,)))
+
+
+def _not_yet_captured(
+    topup: Topup, payment: GatewayPayment, report_time_ms: int, now_ms: int
+) -> Effect:
+    """Note that a payment is under way: nothing is paid before it is captured."""
+    can_wait = topup.state in _WAITING or topup.state is TopupState.EXPIRED
+    if not can_wait or report_time_ms < topup.report_time_ms:
+        return _old_news(topup)
+    pending = replace(
+        topup,
+        state=TopupState.PENDING,
+        gateway_order_id=topup.gateway_order_id or payment.gateway_order_id,
+        gateway_payment_id=payment.payment_id,
+        failure_reason="",
+        report_time_ms=report_time_ms,
+        update_time_ms=now_ms,
+        version=topup.version + 1,
+    )
+    return Effect(EventOutcome.APPLIED, pending, Changes(topups=(pending,)))
+
+
+def _old_news(topup: Topup) -> Effect:
+    """Change nothing: more is known already. At equal times a payment under way is the newer."""
+    reason = f"The top-up is {topup.state}, by a later report."
+    return Effect(EventOutcome.IGNORED, topup, Changes(), reason)
+
+
+def _for_review(topup: Topup, payment: GatewayPayment, reason: str, now_ms: int) -> Effect:
+    """Stop the top-up until a person has looked at it; nothing is credited."""
+    stopped = replace(
+        topup,
+        state=TopupState.NEEDS_REVIEW,
+        gateway_payment_id=payment.payment_id,
+        failure_reason=reason,
+        update_time_ms=now_ms,
+        version=topup.version + 1,
+    )
+    return Effect(EventOutcome.NEEDS_REVIEW, stopped, Changes(topups=(stopped,)), reason)

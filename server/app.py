@@ -18,6 +18,7 @@ from server.commit.port import StoreUnavailable
 from server.config import Settings, read_key_set
 from server.listening import address_of, bind, http_server
 from server.metrics import CONTENT_TYPE, Metrics
+from server.poller import Poller
 from server.rpc.auth import Authenticator, VerificationKey
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
@@ -27,7 +28,7 @@ from server.store import schema
 from server.store.audit_log import MongoAuditLog
 from server.store.connection import Database, check_replica_set, connect
 from server.store.ledger_store import LedgerStore
-from server.store.queries import MongoQueries
+from server.store.queries import MongoPollSchedule, MongoQueries
 from server.topups import Topups
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
@@ -78,12 +79,23 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
             )
         )
         await _prepare(database)
+        first_poll_ms = round(settings.poll_first_seconds * 1_000)
         slot.servicer = WalletPaymentServicer(
             committer,
             queries,
             topups,
             PageTokens(await schema.page_token_key(database)),
             topup_lifetime_ms=settings.topup_lifetime_seconds * 1_000,
+            first_poll_ms=first_poll_ms,
+        )
+        await resources.enter_async_context(
+            Poller(
+                topups,
+                MongoPollSchedule(database),
+                first_ms=first_poll_ms,
+                interval_seconds=settings.poll_interval_seconds,
+                now_ms=wall_clock_ms,
+            )
         )
         await rpc.set_serving(True)
         _log.info("serving", grpc=rpc.address, metrics=metrics_address)

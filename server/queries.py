@@ -3,7 +3,7 @@
 Every answer tells only what was durably committed. Each method may raise `StoreUnavailable`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,19 @@ class TransactionFilter:
     """At or after."""
     end_time_ms: int | None = None
     """Before."""
+
+
+class PollSchedule(Protocol):
+    """Which top-ups the gateway is to be asked about, and when."""
+
+    async def claim_due(
+        self, now_ms: int, limit: int, next_time_ms: Callable[[Topup], int | None]
+    ) -> list[Topup]:
+        """Return top-ups whose time has come; each is put off to its next time in the same step.
+
+        So no two servers ask about the same one, and one that is lost in a crash comes again.
+        `next_time_ms` gives None where it is the last time.
+        """
 
 
 class Queries(Protocol):

@@ -17,6 +17,7 @@ from gateway_adapters.gateway import (
     Fact,
     Gateway,
     GatewayError,
+    LookupProof,
     PaymentReport,
     Proof,
     WebhookEvent,
@@ -28,6 +29,7 @@ from server.ledger.commands import (
     ApplyReversal,
     Command,
     CreateTopup,
+    ExpireTopup,
     OpenTopup,
     RecordEvent,
 )
@@ -142,6 +144,21 @@ class Topups:
         topup = await self._topup_after(_asked(topup, report, self._now_ms()), timeout_seconds)
         return await self._capture_if_authorized(gateway, topup, report.payment, timeout_seconds)
 
+    async def bring_up_to_date(self, topup: Topup) -> None:
+        """Ask the gateway what it has for a top-up, apply that, and expire what is dead.
+
+        Raises:
+            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError.
+        """
+        gateway = self._gateway(topup.gateway)
+        if topup.checkout is not None:
+            report = await gateway.check_proof(topup, LookupProof())
+            if report is not None:
+                topup = await self._topup_after(_asked(topup, report, self._now_ms()), None)
+                topup = await self._capture_if_authorized(gateway, topup, report.payment, None)
+        if self._now_ms() >= topup.expire_time_ms:
+            await self._topup_after(ExpireTopup(topup.customer_id, topup.topup_id), None)
+
     async def take_webhook(
         self,
         gateway_name: str,
@@ -220,6 +237,7 @@ class Topups:
             f"No top-up was started for the gateway's order {fact.gateway_order_id or 'none'}.",
             fact.gateway_order_id,
             fact.payment_id,
+            fact.amount,
         )
 
     async def _topup_of(self, gateway: Gateway, event: WebhookEvent, fact: Fact) -> Topup | None:

@@ -53,6 +53,8 @@ class CreateTopup:
     metadata: Mapping[str, str]
     lifetime_ms: int
     """How long the customer has to pay; a setting, not a part of the request."""
+    first_poll_ms: int
+    """After how long the gateway is asked for the first time; a setting too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,42 @@ class RecordEvent:
     reason: str
     gateway_order_id: str = ""
     gateway_payment_id: str = ""
+    amount: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TieToTopup:
+    """Credit a top-up with the captured payment of an event that was kept for review."""
+
+    event_key: str
+    gateway: str
+    payment_id: str
+    """The event's own, which never change; they tell what has to be loaded."""
+    customer_id: str
+    topup_id: str
+    pay_order_id: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustWallet:
+    """Settle an event that was kept for review by moving `amount` (signed) into a wallet."""
+
+    event_key: str
+    customer_id: str
+    amount: Money
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DismissEvent:
+    """Settle an event that was kept for review without moving money."""
+
+    event_key: str
+    by: str
+    why: str
 
 
 Command = (
@@ -122,6 +160,9 @@ Command = (
     | ApplyReversal
     | ExpireTopup
     | RecordEvent
+    | TieToTopup
+    | AdjustWallet
+    | DismissEvent
 )
 
 
@@ -167,8 +208,27 @@ class Needs:
                 self.events.add(command.event.key)
             case RecordEvent():
                 self.events.add(command.event.key)
+            case TieToTopup():
+                self.events.add(command.event_key)
+                self.topups.add(command.topup_id)
+                self.wallets_of.add(command.customer_id)
+                self.credits.add(GatewayPaymentKey(command.gateway, command.payment_id))
+                if command.pay_order_id:
+                    self.orders.add(command.pay_order_id)
+            case AdjustWallet():
+                self.events.add(command.event_key)
+                self.customers.add(command.customer_id)
+                self.wallets_of.add(command.customer_id)
+            case DismissEvent():
+                self.events.add(command.event_key)
 
 
 def lane_key(command: Command) -> str:
     """Return the text by which commands are spread over lanes: the customer, where there is one."""
-    return command.event.key if isinstance(command, RecordEvent) else command.customer_id
+    match command:
+        case RecordEvent():
+            return command.event.key
+        case DismissEvent():
+            return command.event_key
+        case _:
+            return command.customer_id

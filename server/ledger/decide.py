@@ -1,16 +1,19 @@
 """`decide`: what a command does to the state it meets. All rules of money hang from here."""
 
-from server.ledger import events, orders, payments, reversals, topups
+from server.ledger import events, orders, payments, reversals, review, topups
 from server.ledger.commands import (
+    AdjustWallet,
     ApplyPayment,
     ApplyReversal,
     Command,
     CreateTopup,
+    DismissEvent,
     ExpireTopup,
     OpenTopup,
     PayOrder,
     RecordEvent,
     RefundOrder,
+    TieToTopup,
 )
 from server.ledger.decisions import Decision
 from server.ledger.state import State
@@ -39,3 +42,9 @@ def decide(state: State, command: Command, now_ms: int) -> Decision:
             return topups.expire(state, command, now_ms)
         case RecordEvent():
             return events.record_event(state, command, now_ms)
+        case TieToTopup():
+            return review.tie_to_topup(state, command, now_ms)
+        case AdjustWallet():
+            return review.adjust_wallet(state, command, now_ms)
+        case DismissEvent():
+            return review.dismiss(state, command, now_ms)

@@ -64,6 +64,7 @@ def record_event(state: State, command: RecordEvent, now_ms: int) -> Decision:
         topup_id="",
         gateway_order_id=command.gateway_order_id,
         gateway_payment_id=command.gateway_payment_id,
+        amount=command.amount,
         apply_time_ms=now_ms,
     )
     return Accepted(EventReply(command.outcome, None), Changes(events=(event,)))
@@ -94,5 +95,6 @@ def _record(command: ApplyPayment | ApplyReversal, effect: Effect, now_ms: int) 
         topup_id=command.topup_id,
         gateway_order_id=fact.gateway_order_id or effect.topup.gateway_order_id,
         gateway_payment_id=fact.payment_id,
+        amount=fact.amount,
         apply_time_ms=now_ms,
     )

@@ -41,7 +41,7 @@ def apply_payment(state: State, command: ApplyPayment, now_ms: int) -> Decision:
         match payment.status:
             case GatewayPaymentStatus.CAPTURED:
                 credited_for = state.credits[command.payment_key]
-                return _captured(state, topup, payment, credited_for, now_ms)
+                return credit_captured(state, topup, payment, credited_for, now_ms)
             case GatewayPaymentStatus.FAILED:
                 return _failed(topup, payment, report_time_ms, now_ms)
             case GatewayPaymentStatus.AUTHORIZED | GatewayPaymentStatus.PENDING:
@@ -50,7 +50,7 @@ def apply_payment(state: State, command: ApplyPayment, now_ms: int) -> Decision:
     return apply_report(state, command, effect_on, now_ms)
 
 
-def _captured(
+def credit_captured(
     state: State, topup: Topup, payment: GatewayPayment, credited_for: str | None, now_ms: int
 ) -> Effect:
     """Credit a captured payment once; whatever does not fit is kept for a person.
@@ -108,6 +108,7 @@ def _credit(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) ->
         gateway_payment_id=payment.payment_id,
         transaction_id=transaction.transaction_id,
         failure_reason="",
+        poll_time_ms=None,
         update_time_ms=now_ms,
         version=topup.version + 1,
     )
@@ -190,6 +191,7 @@ def _for_review(topup: Topup, payment: GatewayPayment, reason: str, now_ms: int)
     stopped = replace(
         topup,
         state=TopupState.NEEDS_REVIEW,
+        poll_time_ms=None,
         gateway_payment_id=payment.payment_id,
         failure_reason=reason,
         update_time_ms=now_ms,

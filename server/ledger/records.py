@@ -274,6 +274,10 @@ class Topup:
     expire_time_ms: int
     report_time_ms: int
     """When the gateway made the newest of its reports that count here; 0 before the first."""
+    poll_time_ms: int | None
+    """When the gateway is to be asked next; None where it need not be asked any more."""
+    poll_attempts: int
+    """How often it was asked."""
     metadata: Mapping[str, str]
     idempotency: Idempotency
     version: int
@@ -322,6 +326,8 @@ class EventOutcome(StrEnum):
     DUPLICATE = "DUPLICATE"
     IGNORED = "IGNORED"
     NEEDS_REVIEW = "NEEDS_REVIEW"
+    RESOLVED = "RESOLVED"
+    """It needed review, and a person has settled it."""
 
 
 class EventOrigin(StrEnum):
@@ -356,6 +362,19 @@ class ReceivedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolution:
+    """How a person has settled an event that needed review."""
+
+    by: str
+    why: str
+    transaction_id: str
+    """The entry that it wrote; empty where none was needed."""
+    topup_id: str
+    """The top-up that it was tied to; empty where it was not."""
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayEvent:
     """The record of an event: what came, and what became of it."""
 
@@ -367,4 +386,7 @@ class GatewayEvent:
     topup_id: str
     gateway_order_id: str
     gateway_payment_id: str
+    amount: Money | None
+    """What it speaks of: the payment's amount, or the reversal's."""
     apply_time_ms: int
+    resolution: Resolution | None = None

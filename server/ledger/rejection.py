@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a command is refused; part of the contract (`ErrorReason` in the protos)."""
+    """Why a command is refused; part of the contract (`ErrorReason` in the protos).
+
+    EVENT_NOT_FOUND and EVENT_SETTLED answer operators' commands alone and never leave by an RPC.
+    """
 
     CUSTOMER_NOT_FOUND = "CUSTOMER_NOT_FOUND"
     ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
@@ -21,6 +24,8 @@ class Reason(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     TOPUP_STATE = "TOPUP_STATE"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    EVENT_NOT_FOUND = "EVENT_NOT_FOUND"
+    EVENT_SETTLED = "EVENT_SETTLED"
 
 
 @dataclass(frozen=True, slots=True)

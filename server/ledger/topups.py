@@ -57,6 +57,8 @@ def create(state: State, command: CreateTopup, now_ms: int) -> Decision:
         update_time_ms=now_ms,
         expire_time_ms=now_ms + command.lifetime_ms,
         report_time_ms=0,
+        poll_time_ms=now_ms + command.first_poll_ms,
+        poll_attempts=0,
         metadata=command.metadata,
         idempotency=idempotency,
         version=1,

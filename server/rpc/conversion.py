@@ -45,6 +45,7 @@ _TRANSACTION_TYPES: Final = {
 _WEBHOOK_OUTCOMES: Final = {
     outcome: service.WebhookOutcome.Value(f"WEBHOOK_OUTCOME_{outcome.value}")
     for outcome in EventOutcome
+    if outcome is not EventOutcome.RESOLVED  # no webhook is answered so
 }
 
 

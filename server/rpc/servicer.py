@@ -40,18 +40,22 @@ class WalletPaymentServicer:
         page_tokens: PageTokens,
         *,
         topup_lifetime_ms: int,
+        first_poll_ms: int,
     ) -> None:
         self._committer = committer
         self._queries = queries
         self._topups = topups
         self._page_tokens = page_tokens
         self._topup_lifetime_ms = topup_lifetime_ms
+        self._first_poll_ms = first_poll_ms
 
     async def InitiateTopup(
         self, request: service.InitiateTopupRequest, call: Call
     ) -> service.InitiateTopupResponse:
         """Start a top-up."""
-        command = validation.create_topup(request, call.caller.name, self._topup_lifetime_ms)
+        command = validation.create_topup(
+            request, call.caller.name, self._topup_lifetime_ms, self._first_poll_ms
+        )
         topup = await self._topups.initiate(command, call.timeout_seconds)
         return service.InitiateTopupResponse(topup=conversion.topup(topup))
 

@@ -151,7 +151,7 @@ class Fields:
 
 
 def create_topup(
-    request: service.InitiateTopupRequest, caller: str, lifetime_ms: int
+    request: service.InitiateTopupRequest, caller: str, lifetime_ms: int, first_poll_ms: int
 ) -> CreateTopup:
     """Make the command of an InitiateTopup."""
     fields = Fields()
@@ -173,6 +173,7 @@ def create_topup(
         return_url=fields.url("return_url", request.return_url),
         metadata=fields.metadata(request.metadata),
         lifetime_ms=lifetime_ms,
+        first_poll_ms=first_poll_ms,
     )
     fields.check()
     return command

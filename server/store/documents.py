@@ -27,6 +27,7 @@ from server.ledger.records import (
     Posting,
     ReceivedEvent,
     Refund,
+    Resolution,
     Reversal,
     ReversalKind,
     ReversalState,
@@ -276,6 +277,9 @@ def topup_document(topup: Topup) -> Document:
             "public_key": topup.checkout.public_key,
             "url": topup.checkout.url,
         }
+    if topup.poll_time_ms is not None:
+        document["poll_time"] = DatetimeMS(topup.poll_time_ms)
+        document["poll_attempts"] = topup.poll_attempts
     if topup.reversals:
         document["reversals"] = [_reversal_document(reversal) for reversal in topup.reversals]
     if topup.metadata:
@@ -311,6 +315,8 @@ def read_topup(document: Document) -> Topup:
         update_time_ms=int(document["update_time"]),
         expire_time_ms=int(document["expire_time"]),
         report_time_ms=int(document.get("report_time") or 0),
+        poll_time_ms=int(document["poll_time"]) if "poll_time" in document else None,
+        poll_attempts=int(document.get("poll_attempts", 0)),
         metadata=document.get("metadata", NO_METADATA),
         idempotency=_read_idempotency(document),
         version=int(document["version"]),
@@ -336,6 +342,17 @@ def event_document(event: GatewayEvent) -> Document:
     for name in ("reason", "customer_id", "topup_id", "gateway_order_id", "gateway_payment_id"):
         if value := getattr(event, name):
             document[name] = value
+    if event.amount is not None:
+        document["currency"] = event.amount.currency_code
+        document["amount"] = Int64(event.amount.minor_units)
+    if event.resolution is not None:
+        document["resolution"] = {
+            "by": event.resolution.by,
+            "why": event.resolution.why,
+            "transaction_id": event.resolution.transaction_id,
+            "topup_id": event.resolution.topup_id,
+            "time": DatetimeMS(event.resolution.time_ms),
+        }
     return document
 
 
@@ -358,7 +375,11 @@ def read_event(document: Document) -> GatewayEvent:
         topup_id=document.get("topup_id", ""),
         gateway_order_id=document.get("gateway_order_id", ""),
         gateway_payment_id=document.get("gateway_payment_id", ""),
+        amount=(
+            Money(document["currency"], int(document["amount"])) if "amount" in document else None
+        ),
         apply_time_ms=int(document["apply_time"]),
+        resolution=_read_resolution(document.get("resolution")),
     )
 
 
@@ -374,6 +395,18 @@ _TRANSACTION_TEXTS = (
     "gateway_payment_id",
     "gateway_reversal_id",
 )
+
+
+def _read_resolution(document: Document | None) -> Resolution | None:
+    if document is None:
+        return None
+    return Resolution(
+        by=document["by"],
+        why=document["why"],
+        transaction_id=document["transaction_id"],
+        topup_id=document["topup_id"],
+        time_ms=int(document["time"]),
+    )
 
 
 def _read_freeze_cause(document: Document) -> FreezeCause:

@@ -1,14 +1,15 @@
 """What is read without changing anything: only what was durably committed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from bson import Int64
 from bson.datetime_ms import DatetimeMS
 
 from server.ledger.records import Order, Topup, TopupState, Transaction, Wallet
 from server.queries import TransactionFilter
 from server.store import documents, schema
-from server.store.connection import Database, Document, find
+from server.store.connection import Database, Document, find, write
 
 
 class MongoQueries:
@@ -90,3 +91,34 @@ class MongoQueries:
     async def _topup(self, query: Document) -> Topup | None:
         found = await find(self._database, schema.TOPUPS, query, limit=1)
         return documents.read_topup(found[0]) if found else None
+
+
+class MongoPollSchedule:
+    """Implements the port `PollSchedule`: a claim is one guarded update."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim_due(
+        self, now_ms: int, limit: int, next_time_ms: Callable[[Topup], int | None]
+    ) -> list[Topup]:
+        """Claim what is due; see the port."""
+        found = await find(
+            self._database,
+            schema.TOPUPS,
+            {"poll_time": {"$lte": DatetimeMS(now_ms)}},
+            sort={"poll_time": 1},
+            limit=limit,
+        )
+        claimed = []
+        for topup in map(documents.read_topup, found):
+            change: Document = {"$inc": {"version": Int64(1), "poll_attempts": 1}}
+            next_time = next_time_ms(topup)
+            if next_time is None:
+                change["$unset"] = {"poll_time": ""}
+            else:
+                change["$set"] = {"poll_time": DatetimeMS(next_time)}
+            guard = {"_id": topup.topup_id, "version": topup.version}
+            if await write(self._database, schema.TOPUPS, "update", [{"q": guard, "u": change}]):
+                claimed.append(topup)
+        return claimed

@@ -170,7 +170,7 @@ _VALIDATORS: Final[dict[str, Document]] = {
             "event_type": _TEXT,
             "origin": _TEXT,
             "body": {"bsonType": "binData"},
-            "outcome": {"enum": ["APPLIED", "DUPLICATE", "IGNORED", "NEEDS_REVIEW"]},
+            "outcome": {"enum": ["APPLIED", "DUPLICATE", "IGNORED", "NEEDS_REVIEW", "RESOLVED"]},
             "receive_time": _DATE,
             "apply_time": _DATE,
         }
@@ -202,6 +202,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             unique=True,
             partialFilterExpression={"gateway_order_id": {"$exists": True}},
         ),
+        IndexModel([("poll_time", ASCENDING)], sparse=True),
     ],
     EVENTS: [
         IndexModel([("outcome", ASCENDING), ("receive_time", ASCENDING)]),

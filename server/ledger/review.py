@@ -1,0 +1,125 @@
+"""The rules of settling what could not be applied: by a person, with a reason, once."""
+
+from dataclasses import replace
+
+from server.ledger.commands import AdjustWallet, DismissEvent, TieToTopup
+from server.ledger.decisions import Accepted, Decision, EventReply
+from server.ledger.events import Effect, topup_not_found
+from server.ledger.money import MAX_BALANCE_MINOR_UNITS
+from server.ledger.orders import customer_not_found
+from server.ledger.payments import credit_captured
+from server.ledger.posting import Cause, empty_wallet, gateway_account, post
+from server.ledger.records import (
+    EventOutcome,
+    GatewayEvent,
+    GatewayPayment,
+    GatewayPaymentKey,
+    GatewayPaymentStatus,
+    Resolution,
+    TopupState,
+    TransactionType,
+    WalletKey,
+)
+from server.ledger.rejection import Reason, Rejection
+from server.ledger.state import Changes, State
+
+
+def tie_to_topup(state: State, command: TieToTopup, now_ms: int) -> Decision:
+    """Credit the top-up with the event's payment, as its own webhook would have.
+
+    The amounts have to agree: where they do not, a wallet is adjusted instead.
+    """
+    event = _open_event(state, command.event_key)
+    if isinstance(event, Rejection):
+        return event
+    topup = state.topups[command.topup_id]
+    if topup is None or topup.customer_id != command.customer_id:
+        return topup_not_found(command.customer_id, command.topup_id)
+    if topup.state in {TopupState.CREDITED, TopupState.REVERSED}:
+        return _topup_state(command, f"is {topup.state} already")
+    if event.amount is None or not event.gateway_payment_id:
+        return _topup_state(command, "cannot be tied to an event that names no payment")
+    payment = GatewayPayment(
+        payment_id=event.gateway_payment_id,
+        gateway_order_id=topup.gateway_order_id or event.gateway_order_id,
+        status=GatewayPaymentStatus.CAPTURED,
+        amount=event.amount,
+    )
+    credited_for = state.credits[GatewayPaymentKey(topup.gateway, payment.payment_id)]
+    effect: Effect = credit_captured(state, topup, payment, credited_for, now_ms)
+    if effect.outcome is not EventOutcome.APPLIED:
+        return _topup_state(command, f"cannot take it: {effect.reason}")
+    resolution = Resolution(
+        command.by, command.why, effect.topup.transaction_id, topup.topup_id, now_ms
+    )
+    return _settled(event, resolution, effect.changes)
+
+
+def adjust_wallet(state: State, command: AdjustWallet, now_ms: int) -> Decision:
+    """Move money into (or out of) a wallet, against the account of the event's gateway."""
+    event = _open_event(state, command.event_key)
+    if isinstance(event, Rejection):
+        return event
+    if not state.customers[command.customer_id]:
+        return customer_not_found(command.customer_id)
+    key = WalletKey(command.customer_id, command.amount.currency_code)
+    wallet = state.wallet(key) or empty_wallet(key, now_ms)
+    balance = wallet.balance + command.amount.minor_units
+    if command.amount.minor_units == 0 or not 0 <= balance <= MAX_BALANCE_MINOR_UNITS:
+        return Rejection(
+            Reason.LIMIT_EXCEEDED,
+            f"An adjustment of {command.amount} would leave {balance} minor units in the wallet of "
+            f"customer {command.customer_id}; it takes an amount that leaves zero or more.",
+            {"customer_id": command.customer_id, "balance_minor_units": str(balance)},
+        )
+    wallet, entry = post(
+        wallet,
+        TransactionType.ADJUSTMENT,
+        command.amount.minor_units,
+        gateway_account(event.received.gateway, key.currency_code),
+        Cause(
+            gateway=event.received.gateway,
+            gateway_payment_id=event.gateway_payment_id,
+            metadata={"by": command.by, "why": command.why},
+        ),
+        now_ms,
+    )
+    changes = Changes(wallets=(wallet,), transactions=(entry,))
+    resolution = Resolution(command.by, command.why, entry.transaction_id, "", now_ms)
+    return _settled(event, resolution, changes)
+
+
+def dismiss(state: State, command: DismissEvent, now_ms: int) -> Decision:
+    """Settle an event without moving money."""
+    event = _open_event(state, command.event_key)
+    if isinstance(event, Rejection):
+        return event
+    return _settled(event, Resolution(command.by, command.why, "", "", now_ms), Changes())
+
+
+def _open_event(state: State, key: str) -> GatewayEvent | Rejection:
+    event = state.events[key]
+    if event is None:
+        return Rejection(Reason.EVENT_NOT_FOUND, f"There is no event {key}.", {"event_key": key})
+    if event.outcome is not EventOutcome.NEEDS_REVIEW:
+        return Rejection(
+            Reason.EVENT_SETTLED,
+            f"Event {key} does not wait for review: it is {event.outcome}.",
+            {"event_key": key, "outcome": event.outcome},
+        )
+    return event
+
+
+def _settled(event: GatewayEvent, resolution: Resolution, changes: Changes) -> Accepted:
+    """Write down how the event was settled, with whatever that changes."""
+    event = replace(event, outcome=EventOutcome.RESOLVED, resolution=resolution)
+    topup = changes.topups[0] if changes.topups else None
+    return Accepted(EventReply(EventOutcome.RESOLVED, topup), replace(changes, events=(event,)))
+
+
+def _topup_state(command: TieToTopup, why_not: str) -> Rejection:
+    return Rejection(
+        Reason.TOPUP_STATE,
+        f"Top-up {command.topup_id} {why_not}.",
+        {"topup_id": command.topup_id, "event_key": command.event_key},
+    )

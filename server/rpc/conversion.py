@@ -42,7 +42,7 @@ _TRANSACTION_TYPES: Final = {
     kind: resources.TransactionType.Value(f"TRANSACTION_TYPE_{kind.value}")
     for kind in TransactionType
 }
-_WEBHOOK_OUTCOMES: Final = {
+_WEBHOOK_OUTCOMES: Final[dict[EventOutcome, service.WebhookOutcome.ValueType]] = {
     outcome: service.WebhookOutcome.Value(f"WEBHOOK_OUTCOME_{outcome.value}")
     for outcome in EventOutcome
     if outcome is not EventOutcome.RESOLVED  # no webhook is answered so

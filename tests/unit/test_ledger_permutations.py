@@ -1,0 +1,236 @@
+"""Whatever the order in which a gateway's reports come, and however often: the same end."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from server.ledger.books import WalletProof
+from server.ledger.commands import ApplyPayment, ApplyReversal, Command, CreateTopup, Needs
+from server.ledger.decide import decide
+from server.ledger.decisions import Accepted, TopupReply
+from server.ledger.money import Money
+from server.ledger.records import (
+    EventOrigin,
+    GatewayPayment,
+    GatewayPaymentStatus,
+    GatewayReversal,
+    IdempotencyKey,
+    Order,
+    OrderToPay,
+    ReceivedEvent,
+    ReversalKind,
+    ReversalState,
+    Topup,
+    TopupState,
+    Transaction,
+    WalletKey,
+    WalletState,
+)
+from server.ledger.state import State
+
+CUSTOMER = "customer-1"
+ORDER = "order-1"
+AMOUNT = 1_000
+Fact = GatewayPayment | GatewayReversal
+Report = tuple[str, int, Fact]
+"""Event id, when the gateway made it (seconds), what it says."""
+
+
+def payment(status: GatewayPaymentStatus, payment_id: str = "pay_1") -> GatewayPayment:
+    """Return what the gateway says of the payment."""
+    return GatewayPayment(payment_id, "order_gateway", status, Money("INR", AMOUNT))
+
+
+def reversal(
+    reversal_id: str, state: ReversalState, *, is_final: bool, amount: int = 400
+) -> GatewayReversal:
+    """Return what the gateway says of a refund or a dispute."""
+    kind = ReversalKind.DISPUTE if reversal_id.startswith("disp") else ReversalKind.REFUND
+    money = Money("INR", amount)
+    return GatewayReversal(reversal_id, kind, "pay_1", "order_gateway", money, state, is_final)
+
+
+AUTHORIZED = ("authorized", 10, payment(GatewayPaymentStatus.AUTHORIZED))
+CAPTURED = ("captured", 11, payment(GatewayPaymentStatus.CAPTURED))
+ORDER_PAID = ("order.paid", 11, payment(GatewayPaymentStatus.CAPTURED))
+FAILED = ("failed", 9, payment(GatewayPaymentStatus.FAILED))
+FAILED_AT_ONCE = ("failed at once", 10, payment(GatewayPaymentStatus.FAILED, "pay_0"))
+REFUND_CREATED = ("refund", 12, reversal("rfnd_1", ReversalState.TAKEN, is_final=False))
+REFUND_PROCESSED = ("refunded", 13, reversal("rfnd_1", ReversalState.TAKEN, is_final=True))
+REFUND_FAILED = ("refund failed", 13, reversal("rfnd_1", ReversalState.RETURNED, is_final=True))
+REFUND_REST = ("rest", 14, reversal("rfnd_2", ReversalState.TAKEN, is_final=True, amount=600))
+DISPUTED = ("disputed", 15, reversal("disp_1", ReversalState.TAKEN, is_final=False, amount=1_000))
+DISPUTE_WON = ("won", 16, reversal("disp_1", ReversalState.RETURNED, is_final=True, amount=1_000))
+DISPUTE_LOST = ("lost", 16, reversal("disp_1", ReversalState.TAKEN, is_final=True, amount=1_000))
+
+SEQUENCES: dict[str, tuple[Sequence[Report], TopupState, int, WalletState]] = {
+    "paid": ((AUTHORIZED, CAPTURED, ORDER_PAID), TopupState.CREDITED, 1_000, WalletState.ACTIVE),
+    "failed, then captured": (
+        (FAILED, AUTHORIZED, CAPTURED, ORDER_PAID),
+        TopupState.CREDITED,
+        1_000,
+        WalletState.ACTIVE,
+    ),
+    "failed, then on hold": (
+        (FAILED, FAILED_AT_ONCE, AUTHORIZED),
+        TopupState.PENDING,
+        0,
+        WalletState.ACTIVE,
+    ),
+    "refunded in part": (
+        (AUTHORIZED, CAPTURED, REFUND_CREATED, REFUND_PROCESSED),
+        TopupState.CREDITED,
+        600,
+        WalletState.ACTIVE,
+    ),
+    "refunded whole": (
+        (CAPTURED, REFUND_CREATED, REFUND_PROCESSED, REFUND_REST),
+        TopupState.REVERSED,
+        0,
+        WalletState.ACTIVE,
+    ),
+    "refund failed": (
+        (CAPTURED, REFUND_CREATED, REFUND_FAILED),
+        TopupState.CREDITED,
+        1_000,
+        WalletState.ACTIVE,
+    ),
+    "dispute won": (
+        (CAPTURED, ORDER_PAID, DISPUTED, DISPUTE_WON),
+        TopupState.CREDITED,
+        1_000,
+        WalletState.ACTIVE,
+    ),
+    "dispute lost": (
+        (CAPTURED, DISPUTED, DISPUTE_LOST),
+        TopupState.REVERSED,
+        0,
+        WalletState.ACTIVE,
+    ),
+    "refunded in part, and disputed": (
+        (CAPTURED, REFUND_PROCESSED, DISPUTED, DISPUTE_LOST),
+        TopupState.REVERSED,
+        -400,
+        WalletState.FROZEN,
+    ),
+}
+
+
+class Ledger:
+    """One customer's records, changed by decisions alone."""
+
+    def __init__(self, pay_order: OrderToPay | None = None) -> None:
+        self.state = State(customers={CUSTOMER: True}, wallets={CUSTOMER: {}}, orders={ORDER: None})
+        self.entries: list[Transaction] = []
+        self.now_ms = 1_000_000
+        create = CreateTopup(
+            customer_id=CUSTOMER,
+            amount=Money("INR", AMOUNT),
+            gateway="razorpay",
+            method="upi",
+            idempotency_key=IdempotencyKey("orders", "InitiateTopup", "key"),
+            pay_order=pay_order,
+            return_url="",
+            metadata={},
+            lifetime_ms=60_000,
+            first_poll_ms=60_000,
+        )
+        decided = self.carry_out(create)
+        assert isinstance(decided.reply, TopupReply)
+        self.topup_id = decided.reply.topup.topup_id
+        self.pay_order_id = pay_order.order_id if pay_order else ""
+
+    def carry_out(self, command: Command) -> Accepted:
+        """Decide a command, and apply what it changes."""
+        needs = Needs()
+        needs.add(command)
+        for key in needs.topups_by_key:
+            self.state.topups_by_key.setdefault(key, None)
+        for event in needs.events:
+            self.state.events.setdefault(event, None)
+        for payment_key in needs.credits:
+            self.state.credits.setdefault(payment_key, None)
+        self.now_ms += 1
+        decision = decide(self.state, command, self.now_ms)
+        assert isinstance(decision, Accepted), decision
+        self.state.apply(decision.changes)
+        self.entries.extend(decision.changes.transactions)
+        return decision
+
+    def report(self, report: Report) -> None:
+        """Have a webhook come in."""
+        event_id, seconds, fact = report
+        event = ReceivedEvent(
+            gateway="razorpay",
+            event_id=event_id,
+            event_type=event_id,
+            body_digest=hashlib.sha256(event_id.encode()).hexdigest(),
+            body=b"{}",
+            origin=EventOrigin.WEBHOOK,
+            receive_time_ms=self.now_ms,
+            report_time_ms=seconds * 1_000,
+        )
+        if isinstance(fact, GatewayReversal):
+            self.carry_out(ApplyReversal(CUSTOMER, self.topup_id, fact, event))
+        else:
+            self.carry_out(ApplyPayment(CUSTOMER, self.topup_id, self.pay_order_id, fact, event))
+
+    @property
+    def topup(self) -> Topup:
+        """The top-up as it is."""
+        topup = self.state.topups[self.topup_id]
+        assert topup is not None
+        return topup
+
+    def end(self) -> tuple[object, ...]:
+        """Return what must not depend on the order of reports; the books are proven first."""
+        wallet = self.state.wallets[CUSTOMER].get("INR")
+        proof = WalletProof(WalletKey(CUSTOMER, "INR"))
+        assert [difference for entry in self.entries for difference in proof.check(entry)] == []
+        if wallet is not None:
+            assert list(proof.check_end(wallet)) == []
+        order: Order | None = self.state.orders[ORDER]
+        return (
+            wallet and (wallet.balance, wallet.state),
+            self.topup.state,
+            self.topup.gateway_payment_id,
+            self.topup.failure_reason,
+            frozenset(self.topup.reversals),
+            order and order.payment_state,
+        )
+
+
+def end_of(reports: Iterable[Report], pay_order: OrderToPay | None = None) -> tuple[object, ...]:
+    """Have reports come in, in this order; return the end."""
+    ledger = Ledger(pay_order)
+    for report in reports:
+        ledger.report(report)
+    return ledger.end()
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_every_order_of_reports_with_every_repeat_has_the_same_end(name: str) -> None:
+    """All permutations, each with one of its reports told twice, end as the true order does."""
+    reports, state, balance, wallet_state = SEQUENCES[name]
+    expected = end_of(reports)
+    assert expected[1] is state
+    assert expected[0] in {(balance, wallet_state), None}
+    assert (expected[0] is None) == (balance == 0 and state is TopupState.PENDING)
+
+    for repeated in reports:
+        for order in itertools.permutations((*reports, repeated)):
+            assert end_of(order) == expected, [event_id for event_id, _, _ in order]
+
+
+@pytest.mark.parametrize("name", ["paid", "refunded in part", "dispute won", "dispute lost"])
+def test_an_order_paid_with_the_top_up_stays_paid_in_every_order(name: str) -> None:
+    """The order is paid by the credit also when its reversal was heard of first."""
+    reports = SEQUENCES[name][0]
+    pay_order = OrderToPay(ORDER, Money("INR", AMOUNT))
+    expected = end_of(reports, pay_order)
+
+    assert expected[-1] == "PAID"
+    for order in itertools.permutations(reports):
+        assert end_of(order, pay_order) == expected, [event_id for event_id, _, _ in order]

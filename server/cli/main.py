@@ -16,9 +16,12 @@ from pydantic import SecretStr
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.cli.demo import DemoFailed, run_demo
-from server.cli.development import development_settings, running_mongodb
+from server.cli.development import development_settings
 from server.cli.environment import Environment, running_environment
 from server.cli.logs import configure_logs
+from server.cli.operate import opened_database
+from server.cli.reconcile import reconcile
+from server.cli.review import ReviewRefused, review
 from server.cli.tokens import all_scopes, make_token
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
@@ -26,8 +29,8 @@ from server.ledger.books import Difference
 from server.ledger.money import Money
 from server.listening import AddressInUse, address_of, bind, http_server
 from server.store.books import BooksReport, verify_books
-from server.store.connection import BadConnectionString, NotAReplicaSet, connect
-from server.store.embedded import EmbeddedMongoError, embedded_mongod
+from server.store.connection import BadConnectionString, NotAReplicaSet
+from server.store.embedded import EmbeddedMongoError
 from server.store.schema import NewerSchema
 from server.store.seed import ORDERS
 
@@ -39,6 +42,7 @@ _EXPECTED = (
     NotAReplicaSet,
     NewerSchema,
     DemoFailed,
+    ReviewRefused,
 )
 
 
@@ -49,6 +53,10 @@ def cli() -> None:
 
     Settings are environment variables: `wallet-payment config` lists them.
     """
+
+
+cli.add_command(review)
+cli.add_command(reconcile)
 
 
 def main() -> None:
@@ -195,12 +203,8 @@ def verify() -> None:
 
 
 async def _verify(settings: Settings, found: Callable[[Difference], None]) -> BooksReport:
-    """Verify the named database, that of a running `up`, or the embedded one of the data folder."""
-    async with AsyncExitStack() as resources:
-        uri = settings.mongodb_uri.get_secret_value() or running_mongodb(settings.data_dir)
-        if not uri:
-            uri = await resources.enter_async_context(embedded_mongod(settings.data_dir))
-        return await verify_books(resources.enter_context(connect(uri)), found)
+    async with opened_database(settings) as database:
+        return await verify_books(database, found)
 
 
 def _say_difference(difference: Difference) -> None:

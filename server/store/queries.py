@@ -1,15 +1,23 @@
 """What is read without changing anything: only what was durably committed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from bson import Int64
 from bson.datetime_ms import DatetimeMS
 
-from server.ledger.records import Order, Topup, TopupState, Transaction, Wallet
+from server.ledger.records import (
+    EventOutcome,
+    GatewayEvent,
+    Order,
+    Topup,
+    TopupState,
+    Transaction,
+    Wallet,
+)
 from server.queries import TransactionFilter
 from server.store import documents, schema
-from server.store.connection import Database, Document, find, write
+from server.store.connection import Database, Document, find, store_errors, write
 
 
 class MongoQueries:
@@ -122,3 +130,36 @@ class MongoPollSchedule:
             if await write(self._database, schema.TOPUPS, "update", [{"q": guard, "u": change}]):
                 claimed.append(topup)
         return claimed
+
+
+class MongoGatewayRecords:
+    """What operators ask of a gateway's traffic: its events, and the entries that it made."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def waiting(self, limit: int) -> list[GatewayEvent]:
+        """Return the events that wait for review, oldest first."""
+        found = await find(
+            self._database,
+            schema.EVENTS,
+            {"outcome": EventOutcome.NEEDS_REVIEW.value},
+            sort={"receive_time": 1},
+            limit=limit,
+        )
+        return [documents.read_event(document) for document in found]
+
+    async def event(self, key: str) -> GatewayEvent | None:
+        """Return an event by its key."""
+        found = await find(self._database, schema.EVENTS, {"_id": key}, limit=1)
+        return documents.read_event(found[0]) if found else None
+
+    async def gateway_entries(
+        self, gateway: str, start_time_ms: int, end_time_ms: int
+    ) -> AsyncIterator[Transaction]:
+        """Go through the entries that a gateway's money made, in a time."""
+        time = {"$gte": DatetimeMS(start_time_ms), "$lt": DatetimeMS(end_time_ms)}
+        cursor = self._database[schema.TRANSACTIONS].find({"gateway": gateway, "create_time": time})
+        with store_errors():
+            async for document in cursor:
+                yield documents.read_transaction(document)

@@ -193,6 +193,10 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             unique=True,
             partialFilterExpression={"type": "TOPUP"},
         ),
+        IndexModel(
+            [("gateway", ASCENDING), ("create_time", ASCENDING)],
+            partialFilterExpression={"gateway": {"$exists": True}},
+        ),
     ],
     TOPUPS: [
         IndexModel([("idempotency_id", ASCENDING)], unique=True),

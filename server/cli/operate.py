@@ -1,0 +1,37 @@
+"""What operators' commands stand on: the database of the settings, or that of a running `up`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from server.cli.development import development_settings, running_mongodb
+from server.commit.committer import Committer
+from server.config import Settings
+from server.metrics import Metrics
+from server.store.connection import Database, connect
+from server.store.embedded import embedded_mongod
+from server.store.ledger_store import LedgerStore
+
+
+def operator_settings(settings: Settings) -> Settings:
+    """Return the settings as they are, or, where no database is named, those of `up`."""
+    if settings.mongodb_uri.get_secret_value():
+        return settings
+    return development_settings(settings, razorpay_api_url=f"http://{settings.sandbox_address}")
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the named database, that of a running `up`, or the embedded one of the data folder."""
+    async with AsyncExitStack() as resources:
+        uri = settings.mongodb_uri.get_secret_value() or running_mongodb(settings.data_dir)
+        if not uri:
+            uri = await resources.enter_async_context(embedded_mongod(settings.data_dir))
+        yield resources.enter_context(connect(uri))
+
+
+@asynccontextmanager
+async def opened_ledger(settings: Settings) -> AsyncIterator[tuple[Database, Committer]]:
+    """Open the database with a committer of one's own; servers on it go on undisturbed."""
+    async with opened_database(settings) as database:
+        async with Committer(LedgerStore(database), Metrics()) as committer:
+            yield database, committer

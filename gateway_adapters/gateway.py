@@ -17,10 +17,13 @@ Errors an adapter raises:
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from server.ledger.money import Money
 from server.ledger.records import Checkout, GatewayPayment, GatewayReversal, Topup
+
+NO_CONTENT: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class GatewayError(Exception):
@@ -37,6 +40,15 @@ class GatewayUnavailable(GatewayError):
 
 class GatewayRefused(GatewayError):
     """The gateway understood the request and refused it; the message is its own description."""
+
+    def __init__(
+        self, message: str, status: int = 0, content: Mapping[str, object] = NO_CONTENT
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        """The answer's HTTP status; 0 where it is the adapter that refuses."""
+        self.content = content
+        """The answer's JSON object, for the gateway's own error codes."""
 
 
 class InvalidTopup(GatewayError):

@@ -32,6 +32,8 @@ async def opened_database(settings: Settings) -> AsyncIterator[Database]:
 @asynccontextmanager
 async def opened_ledger(settings: Settings) -> AsyncIterator[tuple[Database, Committer]]:
     """Open the database with a committer of one's own; servers on it go on undisturbed."""
-    async with opened_database(settings) as database:
-        async with Committer(LedgerStore(database), Metrics()) as committer:
-            yield database, committer
+    async with (
+        opened_database(settings) as database,
+        Committer(LedgerStore(database), Metrics()) as committer,
+    ):
+        yield database, committer

@@ -1,4 +1,4 @@
-"""`wallet-payment review`: what a gateway reported and could not be applied, settled by a person."""
+"""`wallet-payment review`: what could not be applied, settled by a person."""
 
 import asyncio
 import getpass

@@ -112,6 +112,8 @@ class PaymentReport:
 
     payment: GatewayPayment
     body: bytes = field(repr=False)
+    reversals: tuple[GatewayReversal, ...] = ()
+    """What the gateway has taken back of it by now; to be applied after the payment."""
 
 
 @dataclass(frozen=True, slots=True)

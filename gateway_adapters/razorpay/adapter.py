@@ -4,9 +4,10 @@ Source of the rules: https://razorpay.com/docs/api/ and
 https://razorpay.com/docs/webhooks/validate-test/.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 import aiohttp
 
@@ -15,52 +16,48 @@ from gateway_adapters.gateway import (
     GatewayUnavailable,
     InvalidTopup,
     LookupProof,
+    Movement,
     NotImplementedHere,
     OtherProof,
     PaymentReport,
+    PaypalProof,
     Proof,
     ProofInvalid,
     RazorpayProof,
     WebhookEvent,
 )
-from gateway_adapters.razorpay.api import Answer, RazorpayApi, is_worth_a_retry, pause_before_retry
+from gateway_adapters.razorpay.api import RazorpayApi, read
+from gateway_adapters.razorpay.movements import movements, refunds_of
+from gateway_adapters.razorpay.orders import open_order
 from gateway_adapters.razorpay.webhook import is_signed, read_webhook
 from gateway_adapters.razorpay.wire import (
     ORDER_ID,
     PAYMENT_ID,
-    JsonObject,
-    Unreadable,
-    WireOrder,
     WirePayment,
     items,
-    read_order,
     read_payment,
+    read_payment_names,
 )
 from server.ledger.money import Money
-from server.ledger.records import Checkout, GatewayPaymentStatus, Topup
+from server.ledger.records import (
+    Checkout,
+    GatewayPayment,
+    GatewayPaymentStatus,
+    GatewayReversal,
+    Topup,
+)
 
 _OFFERED_METHODS: Final = frozenset({"card", "netbanking", "upi"})
+_INDIAN_METHODS: Final = frozenset({"netbanking", "upi"})
+"""These are paid in INR alone."""
 _KNOWN_METHODS: Final = frozenset({"google_pay", "apple_pay"})
 _MIN_INR_MINOR_UNITS: Final = 100
-_CAPTURE: Final = {
-    "capture": "automatic",
-    # A payment that is authorized late, up to five days after, is captured and so credited.
-    "capture_options": {
-        "automatic_expiry_period": 7200,
-        "manual_expiry_period": 7200,
-        "refund_speed": "normal",
-    },
-}
-_ORDER_TRIES: Final = 2
-
 _BEST_FIRST: Final = (
     GatewayPaymentStatus.CAPTURED,
     GatewayPaymentStatus.AUTHORIZED,
     GatewayPaymentStatus.PENDING,
     GatewayPaymentStatus.FAILED,
 )
-_ORDER_STATUSES: Final = ("paid", "attempted", "created")
-"""Of several orders for one top-up the one that is furthest counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,17 @@ class Razorpay:
 
     name = "razorpay"
 
-    def __init__(self, session: aiohttp.ClientSession, settings: RazorpaySettings) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        settings: RazorpaySettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` gives seconds that only go forward.
+
+        Raises:
+            ValueError: the API's URL is neither https nor on this machine.
+        """
         self._settings = settings
         self._api = RazorpayApi(
             session,
@@ -96,6 +103,7 @@ class Razorpay:
             settings.key_id,
             settings.key_secret,
             settings.timeout_seconds,
+            clock,
         )
 
     def check_topup(self, amount: Money, method: str) -> None:
@@ -107,74 +115,75 @@ class Razorpay:
             )
         if method not in _OFFERED_METHODS:
             raise InvalidTopup("method", "Must be one of card, netbanking, upi.")
+        if method in _INDIAN_METHODS and amount.currency_code != "INR":
+            raise InvalidTopup("amount", f"Must be in INR for the method {method}.")
         if amount.currency_code == "INR" and amount.minor_units < _MIN_INR_MINOR_UNITS:
             raise InvalidTopup("amount", f"Must be at least {_MIN_INR_MINOR_UNITS} paise in INR.")
 
     async def open_topup(self, topup: Topup) -> Checkout:
-        """Find the top-up's order or make one; see Gateway.
-
-        Razorpay takes no idempotency key for orders. The receipt stands in for it: nothing is
-        created before a lookup has found nothing, also between two tries.
-        """
-        for tries_left in reversed(range(_ORDER_TRIES)):
-            order = await self._find_order(topup)
-            if order is not None:
-                return self._checkout(order)
-            try:
-                return self._checkout(await self._create_order(topup))
-            except GatewayUnavailable as error:
-                if tries_left == 0 or not is_worth_a_retry(error):
-                    raise
-            await pause_before_retry()
-        raise AssertionError("The last try returns or raises.")
-
-    async def check_proof(self, topup: Topup, proof: Proof) -> PaymentReport | None:
-        """Check the proof, then ask Razorpay; see Gateway."""
-        match proof:
-            case OtherProof():
-                raise _unfit(proof)
-            case RazorpayProof():
-                return await self._signed_payment(topup, proof)
-            case LookupProof():
-                return await self._best_payment(topup)
-
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
-        """Verify the signature over the raw body, then read the event; see Gateway."""
-        return read_webhook(headers, body, self._settings.webhook_secrets)
-
-    async def _find_order(self, topup: Topup) -> WireOrder | None:
-        answer = await self._api.get("/v1/orders", {"receipt": topup.topup_id})
-        orders = [
-            order
-            for order in _read(answer, lambda content: [read_order(o) for o in items(content)])
-            if order.receipt == topup.topup_id
-        ]
-        for order in orders:
-            _check_order(topup, order)
-        return min(orders, key=_order_rank, default=None)
-
-    async def _create_order(self, topup: Topup) -> WireOrder:
-        answer = await self._api.post(
-            "/v1/orders",
-            {
-                "amount": topup.amount.minor_units,
-                "currency": topup.amount.currency_code,
-                "receipt": topup.topup_id,
-                "notes": {"topup_id": topup.topup_id, "customer_id": topup.customer_id},
-                "payment": _CAPTURE,
-            },
-        )
-        order = _read(answer, read_order)
-        _check_order(topup, order)
-        return order
-
-    def _checkout(self, order: WireOrder) -> Checkout:
+        """Find the top-up's order or make one; see Gateway."""
+        order = await open_order(self._api, topup)
         page = self._settings.checkout_url.rstrip("/")
         return Checkout(
             gateway_order_id=order.order_id,
             public_key=self._settings.key_id,
             url=f"{page}/{order.order_id}" if page else "",
         )
+
+    async def check_proof(self, topup: Topup, proof: Proof) -> PaymentReport | None:
+        """Check the proof, then ask Razorpay; see Gateway."""
+        match proof:
+            case PaypalProof():
+                raise _unfit("paypal")
+            case OtherProof():
+                raise _unfit(proof.kind)
+            case RazorpayProof():
+                return await self._signed_payment(topup, proof)
+            case LookupProof():
+                return await self._best_payment(topup)
+
+    async def capture(self, topup: Topup, payment: GatewayPayment) -> PaymentReport:
+        """Capture an authorized payment; see Gateway.
+
+        A repeat does no harm: Razorpay refuses it, and then says what the payment is.
+        """
+        payment_id, amount = payment.payment_id, payment.amount
+        if payment.gateway_order_id != topup.gateway_order_id:
+            raise GatewayRefused("The payment does not belong to the top-up's order.")
+        if PAYMENT_ID.fullmatch(payment_id) is None:
+            raise GatewayRefused("The payment id does not look like one of Razorpay's.")
+        path = f"/v1/payments/{payment_id}"
+        content = {"amount": amount.minor_units, "currency": amount.currency_code}
+        refusal: GatewayRefused | None = None
+        try:
+            answer = await self._api.post(f"{path}/capture", content, is_idempotent=True)
+        except GatewayRefused as error:
+            refusal = error
+            answer = await self._api.get(path)
+        found = read(answer, read_payment)
+        if found.payment.payment_id != payment_id:
+            raise GatewayUnavailable("Razorpay's answer is about another payment.")
+        if refusal is not None and found.payment.status is GatewayPaymentStatus.AUTHORIZED:
+            raise refusal
+        return await self._report(found, answer.body)
+
+    async def order_of(self, payment_id: str) -> str:
+        """Return the order of a payment, empty also where Razorpay has no such payment."""
+        if PAYMENT_ID.fullmatch(payment_id) is None:
+            return ""
+        try:
+            answer = await self._api.get(f"/v1/payments/{payment_id}")
+        except GatewayRefused:
+            return ""
+        return read(answer, read_payment_names)[1]
+
+    async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+        """Verify the signature over the raw body, then read the event; see Gateway."""
+        return read_webhook(headers, body, self._settings.webhook_secrets)
+
+    def movements(self, start_time_ms: int, end_time_ms: int) -> AsyncIterator[Movement]:
+        """Go through Razorpay's own books; see Gateway."""
+        return movements(self._api, start_time_ms, end_time_ms)
 
     async def _signed_payment(self, topup: Topup, proof: RazorpayProof) -> PaymentReport:
         """Check the signature over the stored order's id, whatever the customer's app says."""
@@ -185,41 +194,29 @@ class Razorpay:
         if not is_signed(message, proof.signature, self._settings.key_secret):
             raise ProofInvalid("The signature does not fit the top-up's order and the payment.")
         answer = await self._api.get(f"/v1/payments/{proof.payment_id}")
-        payment = _read(answer, read_payment).payment
+        found = read(answer, read_payment)
+        payment = found.payment
         if payment.payment_id != proof.payment_id or payment.gateway_order_id != order_id:
             raise ProofInvalid("The payment does not belong to the top-up's order.")
-        return PaymentReport(payment, answer.body)
+        return await self._report(found, answer.body)
 
     async def _best_payment(self, topup: Topup) -> PaymentReport | None:
         order_id = _order_id_of(topup)
         answer = await self._api.get(f"/v1/orders/{order_id}/payments")
         payments = [
             found
-            for found in _read(answer, lambda content: [read_payment(p) for p in items(content)])
+            for found in read(answer, lambda content: [read_payment(p) for p in items(content)])
             if found.payment.gateway_order_id == order_id
         ]
         best = min(payments, key=_payment_rank, default=None)
-        return None if best is None else PaymentReport(best.payment, answer.body)
+        return None if best is None else await self._report(best, answer.body)
 
-
-_Read = TypeVar("_Read")
-
-
-def _read(answer: Answer, reader: Callable[[JsonObject], _Read]) -> _Read:
-    """Read an answer; one that cannot be read is as good as none."""
-    try:
-        return reader(answer.content)
-    except Unreadable:
-        raise GatewayUnavailable("Razorpay's answer cannot be read.") from None
-
-
-def _check_order(topup: Topup, order: WireOrder) -> None:
-    """Make sure that the customer pays what the top-up is for."""
-    if order.amount != topup.amount or order.receipt != topup.topup_id:
-        raise GatewayRefused(
-            f"Razorpay's order {order.order_id} is for {order.amount} and does not fit the "
-            f"top-up {topup.topup_id} for {topup.amount}."
-        )
+    async def _report(self, found: WirePayment, body: bytes) -> PaymentReport:
+        """Add to a payment what was refunded of it: its webhooks may have been lost."""
+        reversals: tuple[GatewayReversal, ...] = ()
+        if found.has_refunds:
+            reversals = await refunds_of(self._api, found.payment)
+        return PaymentReport(found.payment, body, reversals)
 
 
 def _order_id_of(topup: Topup) -> str:
@@ -229,24 +226,16 @@ def _order_id_of(topup: Topup) -> str:
     return topup.gateway_order_id
 
 
-def _unfit(proof: OtherProof) -> NotImplementedHere | ProofInvalid:
+def _unfit(kind: str) -> NotImplementedHere | ProofInvalid:
     """Say why Razorpay does not take such a proof."""
-    if proof.kind in _KNOWN_METHODS:
+    if kind in _KNOWN_METHODS:
         return NotImplementedHere(
-            f"A proof of kind {proof.kind} is not taken yet. Send Razorpay's proof or ask for a "
-            "lookup."
+            f"A proof of kind {kind} is not taken yet. Send Razorpay's proof or ask for a lookup."
         )
     return ProofInvalid(
-        f"The top-up is paid through Razorpay, and a proof of kind {proof.kind} does not fit. "
-        "Send Razorpay's proof or ask for a lookup."
+        f"The top-up is paid through Razorpay, and a proof of kind {kind} does not fit. Send "
+        "Razorpay's proof or ask for a lookup."
     )
-
-
-def _order_rank(order: WireOrder) -> tuple[int, int, str]:
-    """Sort the order that is furthest first, then the oldest."""
-    is_known = order.status in _ORDER_STATUSES
-    progress = _ORDER_STATUSES.index(order.status) if is_known else len(_ORDER_STATUSES)
-    return progress, order.create_time_seconds, order.order_id
 
 
 def _payment_rank(found: WirePayment) -> tuple[int, int, str]:

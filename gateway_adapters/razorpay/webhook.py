@@ -1,7 +1,6 @@
 """Razorpay's webhooks: the signature over the raw body first, then what the event says.
 
-Source of the rules: https://razorpay.com/docs/webhooks/validate-test/ and
-https://razorpay.com/docs/webhooks/payloads/payments/.
+Source of the rules: https://razorpay.com/docs/webhooks/validate-test/.
 """
 
 import hashlib
@@ -11,27 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway_adapters.gateway import MalformedEvent, SignatureInvalid, WebhookEvent
-from gateway_adapters.razorpay.wire import (
-    STATUSES,
-    JsonObject,
-    Unreadable,
-    member,
-    read_object,
-    read_order,
-    read_payment,
-)
-from server.ledger.records import GatewayPaymentStatus
+from gateway_adapters.razorpay.events import read_told
+from gateway_adapters.razorpay.wire import time_seconds
+from gateway_adapters.wire import JsonObject, Unreadable, member, read_object
 
 SIGNATURE_HEADER: Final = "x-razorpay-signature"
 EVENT_ID_HEADER: Final = "x-razorpay-event-id"
 
-_PAYMENT_EVENTS: Final = frozenset(
-    {"payment.authorized", "payment.captured", "payment.failed", "order.paid"}
-)
 _EVENT_TYPE: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _MAX_EVENT_TYPE_LENGTH: Final = 64
 _EVENT_ID: Final = re.compile(r"[!-~]{1,128}")
-_TOPUP_ID: Final = re.compile(r"top_[0-9A-Za-z]{1,36}")
 
 
 def read_webhook(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> WebhookEvent:
@@ -72,38 +60,17 @@ def _read_event(event_id: str, envelope: JsonObject) -> WebhookEvent:
         or _EVENT_TYPE.fullmatch(event_type) is None
     ):
         raise Unreadable("`event` is not the name of an event.")
-    if event_type not in _PAYMENT_EVENTS:
-        return WebhookEvent(event_id, event_type, None)
     payload = member(envelope, "payload")
-    entity = member(member(payload, "payment"), "entity")
-    payment = read_payment(entity, _status_told(event_type, entity)).payment
-    receipt: object = None
-    if event_type == "order.paid":
-        order_entity = member(member(payload, "order"), "entity")
-        if read_order(order_entity).order_id != payment.gateway_order_id:
-            raise Unreadable("The payment does not belong to the order beside it.")
-        receipt = order_entity.get("receipt")
-    return WebhookEvent(event_id, event_type, payment, _topup_id(receipt, entity.get("notes")))
-
-
-def _status_told(event_type: str, entity: JsonObject) -> GatewayPaymentStatus:
-    """Take the event's word; an authorized payment may be captured by the time it is told."""
-    match event_type:
-        case "payment.captured" | "order.paid":
-            return GatewayPaymentStatus.CAPTURED
-        case "payment.failed":
-            return GatewayPaymentStatus.FAILED
-    is_captured = STATUSES.get(str(entity.get("status"))) is GatewayPaymentStatus.CAPTURED
-    return GatewayPaymentStatus.CAPTURED if is_captured else GatewayPaymentStatus.AUTHORIZED
-
-
-def _topup_id(receipt: object, notes: object) -> str:
-    """Return the top-up that the order was made for. Notes are `[]` where there are none."""
-    noted = notes.get("topup_id") if isinstance(notes, dict) else None
-    for candidate in (receipt, noted):
-        if isinstance(candidate, str) and _TOPUP_ID.fullmatch(candidate):
-            return candidate
-    return ""
+    told = read_told(event_type, payload)
+    # `refund.speed_changed` has the time inside its payload.
+    made_seconds = time_seconds(envelope) or time_seconds(payload)
+    return WebhookEvent(
+        event_id=event_id,
+        event_type=event_type,
+        fact=told.fact if told else None,
+        report_time_ms=made_seconds * 1000 or None,
+        topup_id=told.topup_id if told else "",
+    )
 
 
 def _event_id(headers: Mapping[str, str], body: bytes) -> str:

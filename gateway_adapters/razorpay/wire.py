@@ -1,27 +1,28 @@
-"""Razorpay's JSON, read with suspicion: a value is what the documentation says, or Unreadable.
+"""Razorpay's entities, read with suspicion: a value is what is documented, or Unreadable.
 
 Amounts come as whole minor units of the currency, so that no conversion takes place.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NoReturn
+from typing import Final
 
+from gateway_adapters.wire import JsonObject, Unreadable, as_object, display_text
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS, Money, is_currency
 from server.ledger.records import GatewayPayment, GatewayPaymentStatus
-
-JsonObject = Mapping[str, object]
 
 PAYMENT_ID: Final = re.compile(r"pay_[A-Za-z0-9]{1,32}")
 """With this shape an id cannot change the path of a request."""
 ORDER_ID: Final = re.compile(r"order_[A-Za-z0-9]{1,32}")
 """As PAYMENT_ID, for orders."""
+REFUND_ID: Final = re.compile(r"rfnd_[A-Za-z0-9]{1,32}")
+DISPUTE_ID: Final = re.compile(r"disp_[A-Za-z0-9]{1,32}")
+QR_CODE_ID: Final = re.compile(r"qr_[A-Za-z0-9]{1,32}")
 
-MAX_TEXT_LENGTH: Final = 500
-"""Longer texts for people are cut."""
+_LATEST_SECONDS: Final = 253_402_300_799
+"""The last second of the year 9999."""
 
 STATUSES: Final[Mapping[str, GatewayPaymentStatus]] = MappingProxyType(
     {
@@ -34,10 +35,6 @@ STATUSES: Final[Mapping[str, GatewayPaymentStatus]] = MappingProxyType(
     }
 )
 """Razorpay's payment states in the ledger's terms. Trust them, and not `captured` beside them."""
-
-
-class Unreadable(Exception):
-    """What came is not what Razorpay documents; the message says where, and quotes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +53,32 @@ class WirePayment:
     """A payment as Razorpay tells it."""
 
     payment: GatewayPayment
+    has_refunds: bool
     create_time_seconds: int
 
 
-def read_object(body: bytes) -> JsonObject:
-    """Parse a JSON object in UTF-8.
+@dataclass(frozen=True, slots=True)
+class WireRefund:
+    """A refund as Razorpay tells it."""
 
-    Raises:
-        Unreadable: it is something else, too deep, or has numbers that JSON does not have.
-    """
-    try:
-        content = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise Unreadable("The body is not JSON.") from None
-    return _as_object(content, "The body")
+    refund_id: str
+    payment_id: str
+    amount: Money
+    status: str
+    create_time_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class WireDispute:
+    """A dispute as Razorpay tells it."""
+
+    dispute_id: str
+    payment_id: str
+    amount: Money
+    status: str
+    is_deducted: bool
+    """Whether the account was debited for it."""
+    create_time_seconds: int
 
 
 def read_order(entity: object) -> WireOrder:
@@ -78,15 +87,14 @@ def read_order(entity: object) -> WireOrder:
     Raises:
         Unreadable.
     """
-    order = _as_object(entity, "The order")
+    order = as_object(entity, "The order")
     receipt = order.get("receipt")
-    status = order.get("status")
     return WireOrder(
         order_id=_identifier(order.get("id"), ORDER_ID, "The order's id"),
         receipt=receipt if isinstance(receipt, str) else "",
         amount=_money(order, "The order"),
-        status=status if isinstance(status, str) else "",
-        create_time_seconds=_create_time(order),
+        status=status_of(order),
+        create_time_seconds=time_seconds(order),
     )
 
 
@@ -98,36 +106,80 @@ def read_payment(entity: object, status: GatewayPaymentStatus | None = None) -> 
     Raises:
         Unreadable.
     """
-    payment = _as_object(entity, "The payment")
+    payment = as_object(entity, "The payment")
     told = payment.get("status")
     if not isinstance(told, str):
         raise Unreadable("The payment's status is not a text.")
     if status is None:
         status = STATUSES.get(told, GatewayPaymentStatus.PENDING)
-    order_id = payment.get("order_id")
-    if order_id is not None:
-        order_id = _identifier(order_id, ORDER_ID, "The payment's order id")
+    payment_id, order_id = read_payment_names(payment)
     return WirePayment(
-        GatewayPayment(
-            payment_id=_identifier(payment.get("id"), PAYMENT_ID, "The payment's id"),
-            gateway_order_id=order_id or "",
+        payment=GatewayPayment(
+            payment_id=payment_id,
+            gateway_order_id=order_id,
             status=status,
             amount=_money(payment, "The payment"),
             failure_reason=(
                 _failure_reason(payment) if status is GatewayPaymentStatus.FAILED else ""
             ),
         ),
-        _create_time(payment),
+        has_refunds=_is_more_than_nothing(payment.get("amount_refunded")),
+        create_time_seconds=time_seconds(payment),
     )
 
 
-def member(content: JsonObject, name: str) -> JsonObject:
-    """Return the object under `name`.
+def read_payment_names(payment: JsonObject) -> tuple[str, str]:
+    """Return a payment's id and that of its order, which is empty where there is none.
 
     Raises:
         Unreadable.
     """
-    return _as_object(content.get(name), f"`{name}`")
+    order_id = payment.get("order_id")
+    if order_id is not None:
+        order_id = _identifier(order_id, ORDER_ID, "The payment's order id")
+    return _identifier(payment.get("id"), PAYMENT_ID, "The payment's id"), order_id or ""
+
+
+def read_refund(entity: object) -> WireRefund:
+    """Read a refund entity.
+
+    Raises:
+        Unreadable.
+    """
+    refund = as_object(entity, "The refund")
+    return WireRefund(
+        refund_id=_identifier(refund.get("id"), REFUND_ID, "The refund's id"),
+        payment_id=_identifier(refund.get("payment_id"), PAYMENT_ID, "The refund's payment id"),
+        amount=_money(refund, "The refund"),
+        status=status_of(refund),
+        create_time_seconds=time_seconds(refund),
+    )
+
+
+def read_dispute(entity: object) -> WireDispute:
+    """Read a dispute entity.
+
+    Raises:
+        Unreadable.
+    """
+    dispute = as_object(entity, "The dispute")
+    return WireDispute(
+        dispute_id=_identifier(dispute.get("id"), DISPUTE_ID, "The dispute's id"),
+        payment_id=_identifier(dispute.get("payment_id"), PAYMENT_ID, "The dispute's payment id"),
+        amount=_money(dispute, "The dispute"),
+        status=status_of(dispute),
+        is_deducted=_is_more_than_nothing(dispute.get("amount_deducted")),
+        create_time_seconds=time_seconds(dispute),
+    )
+
+
+def read_qr_code_id(entity: JsonObject) -> str:
+    """Return a QR code's id.
+
+    Raises:
+        Unreadable.
+    """
+    return _identifier(entity.get("id"), QR_CODE_ID, "The QR code's id")
 
 
 def items(collection: JsonObject) -> list[object]:
@@ -142,12 +194,18 @@ def items(collection: JsonObject) -> list[object]:
     return found
 
 
-def display_text(value: object) -> str:
-    """Return a text that is fit to be shown and stored: one line, cut; empty if it is no text."""
-    if not isinstance(value, str):
-        return ""
-    cut = value[:MAX_TEXT_LENGTH]
-    return "".join(character if character.isprintable() else " " for character in cut).strip()
+def status_of(entity: JsonObject) -> str:
+    """Return what state an entity says it is in; empty where it says none."""
+    status = entity.get("status")
+    return status if isinstance(status, str) else ""
+
+
+def time_seconds(entity: JsonObject) -> int:
+    """Return `created_at` in seconds since the epoch; 0 where it is missing or no time."""
+    value = entity.get("created_at")
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 < value <= _LATEST_SECONDS else 0
 
 
 def _failure_reason(payment: JsonObject) -> str:
@@ -155,12 +213,6 @@ def _failure_reason(payment: JsonObject) -> str:
     return display_text(payment.get("error_description")) or display_text(
         payment.get("error_reason")
     )
-
-
-def _as_object(value: object, what: str) -> JsonObject:
-    if not isinstance(value, dict):
-        raise Unreadable(f"{what} is not an object.")
-    return value
 
 
 def _identifier(value: object, pattern: re.Pattern[str], what: str) -> str:
@@ -182,11 +234,6 @@ def _money(entity: JsonObject, what: str) -> Money:
     return Money(currency, amount)
 
 
-def _create_time(entity: JsonObject) -> int:
-    """Return when it was made, for sorting only; 0 where it is missing."""
-    value = entity.get("created_at")
-    return value if isinstance(value, int) else 0
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def _is_more_than_nothing(value: object) -> bool:
+    """Tell whether an amount beside the main one is there at all; null stands for none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -8,9 +8,13 @@ from typing import Final
 
 from aiohttp import ClientSession, web
 
+from gateway_adapters.sandbox.control import tell_control_errors
 from gateway_adapters.sandbox.data_file import DataFile
+from gateway_adapters.sandbox.faults import Faults
 from gateway_adapters.sandbox.razorpay import RazorpayRoutes
 from gateway_adapters.sandbox.razorpay_account import RazorpayAccount
+from gateway_adapters.sandbox.razorpay_control import RazorpayControl
+from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
 from gateway_adapters.sandbox.webhooks import Webhook, WebhookSender
 
 _MAX_REQUEST_BYTES: Final = 64 * 1024
@@ -35,8 +39,9 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
     Raises:
         DataFileDamaged: the data file is not one that the sandbox wrote.
     """
+    faults = Faults()
     account = RazorpayAccount()
-    sender = WebhookSender(session, settings.webhook_url)
+    sender = WebhookSender(session, settings.webhook_url, faults)
     file = DataFile(
         settings.data_file,
         lambda: {"razorpay": account.to_json(), "webhooks": sender.to_json()},
@@ -58,14 +63,17 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
         await sender.close()
         await file.close()
 
-    routes = RazorpayRoutes(
-        account,
-        commit,
-        key_id=settings.key_id,
-        key_secret=settings.key_secret,
-        webhook_secret=settings.webhook_secret if settings.webhook_url else "",
+    signer = RazorpaySigner(
+        settings.key_secret, settings.webhook_secret if settings.webhook_url else ""
     )
-    app = web.Application(client_max_size=_MAX_REQUEST_BYTES, middlewares=[routes.middleware])
+    routes = RazorpayRoutes(account, commit, signer, key_id=settings.key_id)
+    app = web.Application(
+        client_max_size=_MAX_REQUEST_BYTES,
+        middlewares=[tell_control_errors, faults.middleware, routes.middleware],
+    )
     app.add_routes(routes.table())
+    app.add_routes(RazorpayControl(account, commit, signer).table())
+    app.add_routes(faults.table())
+    app.on_shutdown.append(faults.close)
     app.cleanup_ctx.append(run)
     return app

@@ -1,60 +1,54 @@
-"""The sandbox's Razorpay over HTTP: the API as Razorpay has it, and the control endpoints.
+"""The sandbox's Razorpay over HTTP, with HTTP Basic `key_id:key_secret`.
 
-API, with HTTP Basic `key_id:key_secret`:
-
-    POST /v1/orders                     GET /v1/orders?receipt=...
-    GET  /v1/orders/{id}                GET /v1/orders/{id}/payments
-    GET  /v1/payments/{id}
-    POST /v1/payments/{id}/capture      POST /v1/payments/{id}/refund
-
-Control, for whoever reaches it. All fields of the JSON body are optional:
-
-    GET  /sandbox/orders
-    POST /sandbox/orders/{id}/pay       {amount, method, duplicate, webhook, wait, authorize_only}
-    POST /sandbox/orders/{id}/fail      {amount, method, duplicate, webhook, wait}
-
-`amount` is paid instead of the order's. `duplicate` is how many times each webhook is sent beyond
-the first; `webhook: false` sends none; `wait: true` answers once they were taken, or after 5 s.
+POST /v1/orders                     GET /v1/orders?receipt&count
+GET  /v1/orders/{id}                GET /v1/orders/{id}/payments
+GET  /v1/payments?from&to&count&skip
+GET  /v1/payments/{id}              GET /v1/payments/{id}/refunds?count&skip
+POST /v1/payments/{id}/capture      POST /v1/payments/{id}/refund
+GET  /v1/refunds?from&to&count&skip
+GET  /v1/disputes?count&skip
 """
 
-import asyncio
 import base64
-import hashlib
 import hmac
-import json
-import re
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway_adapters.sandbox.razorpay_account import PaymentAttempt, RazorpayAccount, new_id
+from gateway_adapters.sandbox.control import ControlError, content_of
+from gateway_adapters.sandbox.razorpay_account import RazorpayAccount
+from gateway_adapters.sandbox.razorpay_control import Commit
 from gateway_adapters.sandbox.razorpay_entities import (
-    Event,
-    Payment,
+    Entity,
     collection,
-    envelope,
+    dispute_entity,
     order_entity,
     payment_entity,
     refund_entity,
 )
-from gateway_adapters.sandbox.razorpay_fields import RazorpayError, control_field
-from gateway_adapters.sandbox.webhooks import Webhook
+from gateway_adapters.sandbox.razorpay_fields import (
+    RazorpayError,
+    count_field,
+    from_field,
+    skip_field,
+    to_field,
+)
+from gateway_adapters.sandbox.razorpay_reversals import refund
+from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
 
-USER_AGENT: Final = "Razorpay-Webhook/v1"
-_METHODS: Final = frozenset({"card", "netbanking", "upi", "wallet"})
-_MAX_DUPLICATES: Final = 20
-_COUNT: Final = re.compile(r"[0-9]{1,3}")
-_MAX_COUNT: Final = 100
-_DEFAULT_COUNT: Final = "10"
+_API: Final = ("/v1/orders", "/v1/payments", "/v1/refunds", "/v1/disputes")
+_CONTROL: Final = ("/sandbox/orders", "/sandbox/payments")
 
-_LONGEST_WAIT_SECONDS: Final = 5.0
 
-Commit = Callable[[Sequence[Webhook], int], Awaitable[list[asyncio.Task[None]]]]
-"""Keeps what changed, then sends the webhooks, each so many times; returns the sendings."""
+class _Dated(Protocol):
+    @property
+    def created_at(self) -> int: ...
+
+
+_Record = TypeVar("_Record", bound=_Dated)
 
 
 class RazorpayRoutes:
@@ -64,18 +58,15 @@ class RazorpayRoutes:
         self,
         account: RazorpayAccount,
         commit: Commit,
+        signer: RazorpaySigner,
         *,
         key_id: str,
-        key_secret: str,
-        webhook_secret: str,
     ) -> None:
-        """Without a `webhook_secret` no webhooks are sent."""
-        credentials = base64.b64encode(f"{key_id}:{key_secret}".encode())
+        credentials = base64.b64encode(f"{key_id}:{signer.key_secret}".encode())
         self._authorization = b"Basic " + credentials
         self._account = account
         self._commit = commit
-        self._key_secret = key_secret
-        self._webhook_secret = webhook_secret
+        self._signer = signer
 
     def table(self) -> Iterable[web.RouteDef]:
         """Return the routes for an application."""
@@ -83,25 +74,28 @@ class RazorpayRoutes:
             web.post("/v1/orders", self.create_order),
             web.get("/v1/orders", self.list_orders),
             web.get("/v1/orders/{order_id}", self.get_order),
-            web.get("/v1/orders/{order_id}/payments", self.list_payments),
+            web.get("/v1/orders/{order_id}/payments", self.list_payments_of_order),
+            web.get("/v1/payments", self.list_payments),
             web.get("/v1/payments/{payment_id}", self.get_payment),
+            web.get("/v1/payments/{payment_id}/refunds", self.list_refunds_of_payment),
             web.post("/v1/payments/{payment_id}/capture", self.capture),
             web.post("/v1/payments/{payment_id}/refund", self.refund),
-            web.get("/sandbox/orders", self.list_all_orders),
-            web.post("/sandbox/orders/{order_id}/pay", self.pay),
-            web.post("/sandbox/orders/{order_id}/fail", self.fail),
+            web.get("/v1/refunds", self.list_refunds),
+            web.get("/v1/disputes", self.list_disputes),
         ]
 
     @property
     def middleware(self) -> Middleware:
-        """What checks the credentials and gives errors Razorpay's shape."""
+        """What checks the credentials and gives errors Razorpay's shape, on its own paths."""
 
         @web.middleware
         async def speak_like_razorpay(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if not request.path.startswith(_API + _CONTROL):
+                return await handler(request)
             try:
                 self._check_credentials(request)
                 return await handler(request)
-            except RazorpayError as error:
+            except ControlError as error:
                 return _error(error)
             except web.HTTPException as error:
                 status = HTTPStatus(error.status)
@@ -113,155 +107,88 @@ class RazorpayRoutes:
 
     async def create_order(self, request: web.Request) -> web.Response:
         """Make an order."""
-        order = self._account.create_order(await _content(request))
+        order = self._account.create_order(await content_of(request))
         await self._commit((), 0)
         return web.json_response(order_entity(order))
 
     async def list_orders(self, request: web.Request) -> web.Response:
         """List the newest orders, or those with a receipt."""
         receipt = request.query.get("receipt")
-        count = _count(request.query.get("count", _DEFAULT_COUNT))
         if receipt is None:
-            orders = list(reversed(self._account.orders.values()))
-        else:
-            orders = self._account.orders_with(receipt)
-        return web.json_response(collection([order_entity(order) for order in orders[:count]]))
+            return _page(request, self._account.orders.values(), order_entity)
+        # These come newest first, and a page wants the oldest first.
+        return _page(request, reversed(self._account.orders_with(receipt)), order_entity)
 
     async def get_order(self, request: web.Request) -> web.Response:
         """Return an order."""
         order = self._account.order(request.match_info["order_id"])
         return web.json_response(order_entity(order))
 
-    async def list_payments(self, request: web.Request) -> web.Response:
+    async def list_payments_of_order(self, request: web.Request) -> web.Response:
         """List an order's payments."""
         payments = self._account.payments_of(request.match_info["order_id"])
         return web.json_response(collection([payment_entity(payment) for payment in payments]))
+
+    async def list_payments(self, request: web.Request) -> web.Response:
+        """List the payments of a time."""
+        return _page(request, self._account.payments.values(), payment_entity)
 
     async def get_payment(self, request: web.Request) -> web.Response:
         """Return a payment."""
         payment = self._account.payment(request.match_info["payment_id"])
         return web.json_response(payment_entity(payment))
 
+    async def list_refunds_of_payment(self, request: web.Request) -> web.Response:
+        """List a payment's refunds."""
+        payment = self._account.payment(request.match_info["payment_id"])
+        refunds = self._account.refunds.values()
+        return _page(request, [r for r in refunds if r.payment_id == payment.id], refund_entity)
+
     async def capture(self, request: web.Request) -> web.Response:
         """Capture an authorized payment."""
-        content = await _content(request)
+        content = await content_of(request)
         payment, events = self._account.capture(request.match_info["payment_id"], content)
-        await self._commit(self._webhooks(events), 1)
+        await self._commit(self._signer.webhooks(events), 1)
         return web.json_response(payment_entity(payment))
 
     async def refund(self, request: web.Request) -> web.Response:
         """Refund a captured payment."""
-        content = await _content(request)
+        content = await content_of(request)
         key = request.headers.get("X-Refund-Idempotency", "")
-        refund, events = self._account.refund(request.match_info["payment_id"], content, key)
-        await self._commit(self._webhooks(events), 1)
-        return web.json_response(refund_entity(refund))
+        made, events = refund(self._account, request.match_info["payment_id"], content, key)
+        await self._commit(self._signer.webhooks(events), 1)
+        return web.json_response(refund_entity(made))
 
-    async def list_all_orders(self, _request: web.Request) -> web.Response:
-        """List all orders, newest first."""
-        orders = reversed(self._account.orders.values())
-        return web.json_response(collection([order_entity(order) for order in orders]))
+    async def list_refunds(self, request: web.Request) -> web.Response:
+        """List the refunds of a time."""
+        return _page(request, self._account.refunds.values(), refund_entity)
 
-    async def pay(self, request: web.Request) -> web.Response:
-        """Pay an order as its customer."""
-        order_id = self._known_order(request)
-        content = await _content(request)
-        payment, events = self._account.pay(order_id, _attempt(content))
-        return await self._tell(payment, events, content)
-
-    async def fail(self, request: web.Request) -> web.Response:
-        """Fail to pay an order as its customer."""
-        order_id = self._known_order(request)
-        content = await _content(request)
-        payment, events = self._account.fail(order_id, _attempt(content))
-        return await self._tell(payment, events, content)
-
-    def _known_order(self, request: web.Request) -> str:
-        order_id = request.match_info["order_id"]
-        if order_id not in self._account.orders:
-            raise RazorpayError("The id provided does not exist", "", HTTPStatus.NOT_FOUND)
-        return order_id
-
-    async def _tell(
-        self, payment: Payment, events: Sequence[Event], content: dict[str, Any]
-    ) -> web.Response:
-        """Keep what happened, send the webhooks, and answer what Checkout gives to an app."""
-        webhooks = self._webhooks(events) if control_field(content, "webhook", True) else []
-        duplicates: int = control_field(content, "duplicate", 0)
-        sendings = await self._commit(webhooks, 1 + duplicates)
-        if sendings and control_field(content, "wait", False):
-            await asyncio.wait(sendings, timeout=_LONGEST_WAIT_SECONDS)
-        answer = {
-            "order_id": payment.order_id,
-            "payment_id": payment.id,
-            "event_ids": [webhook.event_id for webhook in webhooks],
-        }
-        if payment.status != "failed":
-            answer["signature"] = _sign(self._key_secret, f"{payment.order_id}|{payment.id}")
-        return web.json_response(answer)
-
-    def _webhooks(self, events: Sequence[Event]) -> list[Webhook]:
-        """Write the events down as they will be sent, signed."""
-        if not self._webhook_secret:
-            return []
-        return [self._webhook(event) for event in events]
-
-    def _webhook(self, event: Event) -> Webhook:
-        event_id = new_id("evt").removeprefix("evt_")
-        body = json.dumps(envelope(event, int(time.time())))
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": USER_AGENT,
-            "X-Razorpay-Event-Id": event_id,
-            "X-Razorpay-Signature": _sign(self._webhook_secret, body),
-        }
-        return Webhook(event_id, body, headers)
+    async def list_disputes(self, request: web.Request) -> web.Response:
+        """List the disputes."""
+        return _page(request, self._account.disputes.values(), dispute_entity)
 
     def _check_credentials(self, request: web.Request) -> None:
         """Let only the account's owner at the API."""
-        if not request.path.startswith("/v1/"):
+        if not request.path.startswith(_API):
             return
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, self._authorization):
             raise RazorpayError("Authentication failed", "", HTTPStatus.UNAUTHORIZED)
 
 
-def _attempt(content: dict[str, Any]) -> PaymentAttempt:
-    """Read how the customer pays; whatever is wrong is refused before anything happens."""
-    method: str = control_field(content, "method", "card")
-    if method not in _METHODS:
-        raise RazorpayError(f"method must be one of {', '.join(sorted(_METHODS))}.", "method")
-    duplicates: int = control_field(content, "duplicate", 0)
-    if not 0 <= duplicates <= _MAX_DUPLICATES:
-        raise RazorpayError(f"duplicate must be from 0 to {_MAX_DUPLICATES}.", "duplicate")
-    control_field(content, "webhook", True)
-    is_authorized_only: bool = control_field(content, "authorize_only", False)
-    return PaymentAttempt(method, content.get("amount"), is_authorized_only)
+def _page(
+    request: web.Request, oldest_first: Iterable[_Record], entity: Callable[[_Record], Entity]
+) -> web.Response:
+    """Return the part of a list that the request asks for, newest first."""
+    start, end = from_field(request.query.get("from")), to_field(request.query.get("to"))
+    count, skip = count_field(request.query.get("count")), skip_field(request.query.get("skip"))
+    found = [record for record in oldest_first if start <= record.created_at <= end]
+    found.reverse()
+    page = found[skip : skip + count]
+    return web.json_response(collection([entity(record) for record in page]))
 
 
-async def _content(request: web.Request) -> dict[str, Any]:
-    """Read the body: a JSON object, or nothing."""
-    body = await request.read()
-    try:
-        content = json.loads(body) if body else {}
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise RazorpayError("The request body is not a JSON object.")
-    return content
-
-
-def _count(text: str) -> int:
-    if _COUNT.fullmatch(text) is None or not 1 <= int(text) <= _MAX_COUNT:
-        raise RazorpayError(f"The count must be between 1 and {_MAX_COUNT}.", "count")
-    return int(text)
-
-
-def _sign(secret: str, message: str) -> str:
-    return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
-
-
-def _error(error: RazorpayError) -> web.Response:
+def _error(error: ControlError) -> web.Response:
     """Return the error as Razorpay tells it."""
     content: dict[str, Any] = {"code": "BAD_REQUEST_ERROR", "description": error.description}
     if error.status != HTTPStatus.UNAUTHORIZED:

@@ -1,7 +1,5 @@
 """An account at the sandbox's Razorpay: its orders, payments and refunds, and what is allowed."""
 
-import hashlib
-import json
 import secrets
 import string
 import time
@@ -10,24 +8,22 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from gateway_adapters.sandbox.razorpay_entities import (
+    Dispute,
     Event,
     Order,
     Payment,
     Refund,
     order_entity,
     payment_entity,
-    refund_entity,
 )
 from gateway_adapters.sandbox.razorpay_fields import (
     RazorpayError,
     amount_field,
     automatic_capture_field,
     currency_field,
-    idempotency_key_field,
     notes_field,
     order_amount_field,
     receipt_field,
-    speed_field,
 )
 
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits
@@ -42,6 +38,10 @@ class PaymentAttempt:
     amount: int | None = None
     """Other than the order's only to test what then happens; None is the order's."""
     is_authorized_only: bool = False
+    is_failing_first: bool = False
+    """The first try fails, and a second one within the same payment succeeds."""
+    is_pending: bool = False
+    """The bank says nothing for now."""
 
 
 @dataclass(slots=True)
@@ -51,6 +51,7 @@ class RazorpayAccount:
     orders: dict[str, Order] = field(default_factory=dict)
     payments: dict[str, Payment] = field(default_factory=dict)
     refunds: dict[str, Refund] = field(default_factory=dict)
+    disputes: dict[str, Dispute] = field(default_factory=dict)
     _by_receipt: dict[str, list[str]] = field(default_factory=dict)
     _payments_of: dict[str, list[str]] = field(default_factory=dict)
 
@@ -60,6 +61,7 @@ class RazorpayAccount:
             "orders": [asdict(order) for order in self.orders.values()],
             "payments": [asdict(payment) for payment in self.payments.values()],
             "refunds": [asdict(refund) for refund in self.refunds.values()],
+            "disputes": [asdict(dispute) for dispute in self.disputes.values()],
         }
 
     def restore(self, content: Mapping[str, Any]) -> None:
@@ -71,6 +73,9 @@ class RazorpayAccount:
         for fields in content.get("refunds", []):
             refund = Refund(**fields)
             self.refunds[refund.id] = refund
+        for fields in content.get("disputes", []):
+            dispute = Dispute(**fields)
+            self.disputes[dispute.id] = dispute
 
     def order(self, order_id: str) -> Order:
         """Return the order.
@@ -78,7 +83,7 @@ class RazorpayAccount:
         Raises:
             RazorpayError: there is none.
         """
-        return _found(self.orders.get(order_id))
+        return found(self.orders.get(order_id))
 
     def payment(self, payment_id: str) -> Payment:
         """Return the payment.
@@ -86,7 +91,7 @@ class RazorpayAccount:
         Raises:
             RazorpayError: there is none.
         """
-        return _found(self.payments.get(payment_id))
+        return found(self.payments.get(payment_id))
 
     def orders_with(self, receipt: str) -> list[Order]:
         """Return the orders of that receipt, newest first. Receipts need not be unique."""
@@ -118,7 +123,7 @@ class RazorpayAccount:
             status="created",
             amount_paid=0,
             attempts=0,
-            created_at=_now(),
+            created_at=now_seconds(),
         )
         self._add_order(order)
         return order
@@ -129,10 +134,17 @@ class RazorpayAccount:
         Raises:
             RazorpayError: there is none, or it is paid.
         """
-        payment = self._attempt(order_id, attempt, "authorized")
+        events = []
+        payment = self._attempt(order_id, attempt, "failed")
+        if attempt.is_failing_first:
+            events = [Event("payment.failed", {"payment": payment_entity(payment)})]
+        if attempt.is_pending:
+            return self._now("created", payment), events
+        payment = self._now("authorized", payment)
         if attempt.is_authorized_only or not self.orders[order_id].is_captured_automatically:
-            return payment, [Event("payment.authorized", {"payment": payment_entity(payment)})]
-        return self._capture(payment)
+            return payment, [*events, authorized_event(payment)]
+        payment, captured = self._capture(payment)
+        return payment, events + captured
 
     def fail(self, order_id: str, attempt: PaymentAttempt) -> tuple[Payment, list[Event]]:
         """Let the customer's payment fail; the order can still be paid.
@@ -163,52 +175,18 @@ class RazorpayAccount:
             raise RazorpayError("The order has already been paid")
         return self._capture(payment)
 
-    def refund(
-        self, payment_id: str, content: Mapping[str, Any], idempotency_key: str
-    ) -> tuple[Refund, list[Event]]:
-        """Give back a part of a captured payment, or all that is left; once for each key.
+    def capture_late(self, payment_id: str) -> tuple[Payment, list[Event]]:
+        """Let the bank authorize what was pending or had failed, and capture it.
 
         Raises:
-            RazorpayError: it is not captured, too much, or the key was used for something else.
+            RazorpayError: there is no such payment, or it or its order is paid already.
         """
         payment = self.payment(payment_id)
-        fingerprint = _fingerprint(payment_id, content)
-        earlier = self._refund_of(idempotency_key_field(idempotency_key))
-        if earlier is not None and earlier.fingerprint == fingerprint:
-            return earlier, []
-        if earlier is not None:
-            raise RazorpayError("Different request body sent for the same Idempotency Header")
-        if payment.status == "refunded":
-            raise RazorpayError("The payment has been fully refunded already")
-        if payment.status != "captured":
-            raise RazorpayError("The payment status should be captured for action to be taken")
-        left = payment.amount - payment.amount_refunded
-        amount = amount_field(content.get("amount", left))
-        if amount > left:
-            raise RazorpayError(
-                "The total refund amount is greater than the refund payment amount", "amount"
-            )
-        refund = Refund(
-            id=new_id("rfnd"),
-            payment_id=payment_id,
-            amount=amount,
-            currency=payment.currency,
-            receipt=receipt_field(content.get("receipt")),
-            speed=speed_field(content.get("speed", "normal")),
-            notes=notes_field(content.get("notes")),
-            created_at=_now(),
-            idempotency_key=idempotency_key,
-            fingerprint=fingerprint,
-        )
-        self.refunds[refund.id] = refund
-        payment = replace(
-            payment,
-            amount_refunded=payment.amount_refunded + amount,
-            status="refunded" if amount == left else "captured",
-        )
-        self.payments[payment.id] = payment
-        entities = {"refund": refund_entity(refund), "payment": payment_entity(payment)}
-        return refund, [Event("refund.created", entities), Event("refund.processed", entities)]
+        if payment.status in {"captured", "refunded"}:
+            raise RazorpayError("This payment has already been captured")
+        if self.orders[payment.order_id].status == "paid":
+            raise RazorpayError("The order has already been paid")
+        return self._capture(payment)
 
     def _attempt(self, order_id: str, attempt: PaymentAttempt, status: str) -> Payment:
         order = self.order(order_id)
@@ -223,16 +201,15 @@ class RazorpayAccount:
             status=status,
             amount_refunded=0,
             notes=order.notes,
-            created_at=_now(),
+            created_at=now_seconds(),
         )
         self._add_payment(payment)
         self.orders[order_id] = replace(order, status="attempted", attempts=order.attempts + 1)
         return payment
 
     def _capture(self, payment: Payment) -> tuple[Payment, list[Event]]:
-        captured = replace(payment, status="captured")
+        captured = self._now("captured", payment)
         paid = replace(self.orders[payment.order_id], status="paid", amount_paid=payment.amount)
-        self.payments[captured.id] = captured
         self.orders[paid.id] = paid
         entity = payment_entity(captured)
         return captured, [
@@ -240,9 +217,10 @@ class RazorpayAccount:
             Event("order.paid", {"payment": entity, "order": order_entity(paid)}),
         ]
 
-    def _refund_of(self, idempotency_key: str) -> Refund | None:
-        found = (r for r in self.refunds.values() if r.idempotency_key == idempotency_key)
-        return next(found, None) if idempotency_key else None
+    def _now(self, status: str, payment: Payment) -> Payment:
+        changed = replace(payment, status=status)
+        self.payments[payment.id] = changed
+        return changed
 
     def _add_order(self, order: Order) -> None:
         self.orders[order.id] = order
@@ -257,15 +235,20 @@ class RazorpayAccount:
 _Record = TypeVar("_Record")
 
 
-def _found(record: _Record | None) -> _Record:
+def found(record: _Record | None) -> _Record:
+    """Return what was looked up.
+
+    Raises:
+        RazorpayError: there is none.
+    """
     if record is None:
         raise RazorpayError("The id provided does not exist")
     return record
 
 
-def _fingerprint(payment_id: str, content: Mapping[str, Any]) -> str:
-    canonical = json.dumps([payment_id, content], sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def authorized_event(payment: Payment) -> Event:
+    """Return what Razorpay tells of a payment that it holds."""
+    return Event("payment.authorized", {"payment": payment_entity(payment)})
 
 
 def new_id(prefix: str) -> str:
@@ -273,5 +256,6 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{''.join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))}"
 
 
-def _now() -> int:
+def now_seconds() -> int:
+    """Return the time as Razorpay tells it."""
     return int(time.time())

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+_DAYS_TO_RESPOND: Final = 6
+_SECONDS_PER_DAY: Final = 86_400
 
 Entity = dict[str, Any]
 """An entity as JSON has it."""
@@ -53,6 +56,21 @@ class Refund:
     created_at: int
     idempotency_key: str
     fingerprint: str
+    status: str = "processed"
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A claim of the customer on a payment."""
+
+    id: str
+    payment_id: str
+    amount: int
+    currency: str
+    amount_deducted: int
+    phase: str
+    status: str
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +156,27 @@ def refund_entity(refund: Refund) -> Entity:
         "acquirer_data": {"arn": None},
         "created_at": refund.created_at,
         "batch_id": None,
-        "status": "processed",
-        "speed_processed": "normal",
+        "status": refund.status,
+        "speed_processed": "normal" if refund.status == "processed" else None,
         "speed_requested": refund.speed,
+    }
+
+
+def dispute_entity(dispute: Dispute) -> Entity:
+    """Return the dispute as the API and the webhooks tell it."""
+    return {
+        "id": dispute.id,
+        "entity": "dispute",
+        "payment_id": dispute.payment_id,
+        "amount": dispute.amount,
+        "currency": dispute.currency,
+        "amount_deducted": dispute.amount_deducted,
+        "reason_code": "goods_or_services_not_received_or_partially_received",
+        "respond_by": dispute.created_at + _DAYS_TO_RESPOND * _SECONDS_PER_DAY,
+        "status": dispute.status,
+        "phase": dispute.phase,
+        "evidence": {"amount": dispute.amount, "summary": None, "submitted_at": None},
+        "created_at": dispute.created_at,
     }
 
 

@@ -1,10 +1,9 @@
 """The fields of a request to the sandbox's Razorpay, checked and refused as Razorpay does."""
 
 import re
-from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
+from gateway_adapters.sandbox.control import ControlError
 from server.ledger.money import MAX_AMOUNT_MINOR_UNITS, is_currency
 
 MIN_INR_MINOR_UNITS: Final = 100
@@ -12,19 +11,20 @@ MAX_RECEIPT_LENGTH: Final = 40
 MAX_NOTES: Final = 15
 MAX_NOTE_LENGTH: Final = 256
 
+MIN_TIME_SECONDS: Final = 946_684_800
+MAX_TIME_SECONDS: Final = 4_765_046_400
+MAX_COUNT: Final = 100
+DEFAULT_COUNT: Final = "10"
+PHASES: Final = ("fraud", "retrieval", "chargeback", "pre_arbitration", "arbitration")
+
+_COUNT: Final = re.compile(r"[0-9]{1,3}")
+_SKIP: Final = re.compile(r"[0-9]{1,9}")
+_TIME: Final = re.compile(r"[0-9]{1,10}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9_-]{10,255}")
 
 
-class RazorpayError(Exception):
+class RazorpayError(ControlError):
     """A request that Razorpay refuses, in its own words."""
-
-    def __init__(
-        self, description: str, field: str = "", status: HTTPStatus = HTTPStatus.BAD_REQUEST
-    ) -> None:
-        super().__init__(description)
-        self.description = description
-        self.field = field
-        self.status = status
 
 
 def amount_field(value: object) -> int:
@@ -95,9 +95,42 @@ def idempotency_key_field(value: str) -> str:
     return value
 
 
-def control_field(content: Mapping[str, Any], name: str, default: Any) -> Any:  # noqa: ANN401 - the default's type
-    """Return a field of a control request, of the type that its default has."""
-    value = content.get(name, default)
-    if type(value) is not type(default):
-        raise RazorpayError(f"{name} must be of type {type(default).__name__}.", name)
-    return value
+def from_field(value: str | None) -> int:
+    """Return the first second of a list."""
+    return _time_field(value, "from", MIN_TIME_SECONDS)
+
+
+def to_field(value: str | None) -> int:
+    """Return the last second of a list."""
+    return _time_field(value, "to", MAX_TIME_SECONDS)
+
+
+def count_field(value: str | None) -> int:
+    """Return how many items a list is to have."""
+    text = DEFAULT_COUNT if value is None else value
+    if _COUNT.fullmatch(text) is None or not 1 <= int(text) <= MAX_COUNT:
+        raise RazorpayError(f"The count must be between 1 and {MAX_COUNT}.", "count")
+    return int(text)
+
+
+def skip_field(value: str | None) -> int:
+    """Return how many items a list is to leave out."""
+    text = "0" if value is None else value
+    if _SKIP.fullmatch(text) is None:
+        raise RazorpayError("The skip must be an integer.", "skip")
+    return int(text)
+
+
+def phase_field(value: object) -> str:
+    """Return the phase that a dispute is in."""
+    if value not in PHASES:
+        raise RazorpayError(f"The phase must be one of {', '.join(PHASES)}.", "phase")
+    return str(value)
+
+
+def _time_field(value: str | None, name: str, default: int) -> int:
+    if value is None:
+        return default
+    if _TIME.fullmatch(value) is None or not MIN_TIME_SECONDS <= int(value) <= MAX_TIME_SECONDS:
+        raise RazorpayError(f"{name} must be between {MIN_TIME_SECONDS} and {MAX_TIME_SECONDS}")
+    return int(value)

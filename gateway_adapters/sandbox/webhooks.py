@@ -2,13 +2,15 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
 import structlog
+
+from gateway_adapters.sandbox.faults import Faults, WebhookFault, WebhookMode
 
 MAX_ATTEMPTS: Final = 20
 _FIRST_PAUSE_SECONDS: Final = 0.1
@@ -29,12 +31,23 @@ class Webhook:
     headers: Mapping[str, str] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Webhooks that are kept to be sent last first."""
+
+    size: int
+    webhooks: list[Webhook] = field(default_factory=list)
+    is_full: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class WebhookSender:
     """Owns the webhooks that are still to be taken, and the tasks that send them to `url`."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, faults: Faults) -> None:
         self._session = session
         self._url = url
+        self._faults = faults
+        self._batch: _Batch | None = None
         self._waiting: dict[str, Webhook] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_SENT_AT_ONCE)
@@ -60,19 +73,16 @@ class WebhookSender:
         """Send each in the background, `copies` times under the same event id."""
         if not self._url:
             return []
-        tasks = [
-            asyncio.create_task(self._deliver(webhook))
+        return [
+            task
             for webhook in webhooks
-            for _ in range(copies)
+            for task in self._send(webhook, copies, self._faults.next_webhook())
         ]
-        for task in tasks:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return tasks
 
     def resume(self) -> None:
         """Send all that was noted before."""
-        self.send(tuple(self._waiting.values()))
+        for webhook in tuple(self._waiting.values()):
+            self._send(webhook, 1, None)
 
     async def close(self) -> None:
         """Stop sending. What nobody has taken stays noted."""
@@ -81,7 +91,52 @@ class WebhookSender:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _deliver(self, webhook: Webhook) -> None:
+    def _send(
+        self, webhook: Webhook, copies: int, fault: WebhookFault | None
+    ) -> list[asyncio.Task[None]]:
+        """Send one with its copies, or let it suffer its fault."""
+        if fault is None:
+            return [self._start(self._deliver(webhook)) for _ in range(copies)]
+        match fault.mode:
+            case WebhookMode.LOSE:
+                return [self._start(self._settle(webhook))]
+            case WebhookMode.DELAY:
+                delay = fault.seconds
+                return [self._start(self._deliver(webhook, delay)) for _ in range(copies)]
+            case WebhookMode.DUPLICATE:
+                return self._send(webhook, copies + fault.copies, None)
+            case WebhookMode.REORDER:
+                return self._keep_for_reorder(webhook, fault)
+
+    def _keep_for_reorder(self, webhook: Webhook, fault: WebhookFault) -> list[asyncio.Task[None]]:
+        """Keep a webhook until its batch is full; the first one begins the batch."""
+        tasks = []
+        batch = self._batch
+        if batch is None or batch.is_full.is_set():
+            batch = self._batch = _Batch(fault.times)
+            tasks = [self._start(self._deliver_last_first(batch, fault.seconds))]
+        batch.webhooks.append(webhook)
+        if len(batch.webhooks) == batch.size:
+            batch.is_full.set()
+        return tasks
+
+    def _start(self, sending: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(sending)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _deliver_last_first(self, batch: _Batch, seconds: int) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await batch.is_full.wait()
+        except TimeoutError:
+            batch.is_full.set()
+        for webhook in reversed(batch.webhooks):
+            await self._deliver(webhook)
+
+    async def _deliver(self, webhook: Webhook, delay_seconds: int = 0) -> None:
+        await asyncio.sleep(delay_seconds)
         for attempt in range(MAX_ATTEMPTS):
             async with self._slots:
                 is_taken = await self._attempt(webhook)
@@ -90,6 +145,10 @@ class WebhookSender:
             await asyncio.sleep(_pause_seconds(attempt))
         else:
             _log.warning("sandbox_webhook_given_up", event_id=webhook.event_id)
+        await self._settle(webhook)
+
+    async def _settle(self, webhook: Webhook) -> None:
+        """Note that it need not be sent any more."""
         if self._waiting.pop(webhook.event_id, None) is not None and self._done is not None:
             await self._done()
 

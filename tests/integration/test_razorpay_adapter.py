@@ -15,13 +15,16 @@ import structlog
 from aiohttp import ClientSession, web
 
 from gateway_adapters.gateway import (
+    Fact,
     Gateway,
     GatewayRefused,
     GatewayUnavailable,
     InvalidTopup,
     LookupProof,
+    Movement,
     NotImplementedHere,
     OtherProof,
+    PaypalProof,
     ProofInvalid,
     RazorpayProof,
 )
@@ -30,7 +33,9 @@ from gateway_adapters.sandbox import SandboxSettings, sandbox_app
 from server.ledger.money import Money
 from server.ledger.records import (
     NO_METADATA,
+    GatewayPayment,
     GatewayPaymentStatus,
+    GatewayReversal,
     Idempotency,
     IdempotencyKey,
     Topup,
@@ -40,6 +45,9 @@ from server.ledger.records import (
 KEY_ID, KEY_SECRET = "rzp_test_key", "key-secret"
 TOPUP_ID = "top_01JD8Z6Q7M0123456789ABCDEF"
 AMOUNT = Money("INR", 12345)
+
+FOREVER_MS = 32_503_680_000_000
+"""The year 3000."""
 
 Answer = Callable[[web.Request], web.Response]
 
@@ -112,8 +120,9 @@ class Bench:
     session: ClientSession
 
     async def control(self, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Act as the sandbox's customer."""
-        url = f"{self.line.sandbox_url}/sandbox/orders/{path}"
+        """Act as the sandbox's customer, on an order or, by its full path, on anything."""
+        place = path if path.startswith("/") else f"/sandbox/orders/{path}"
+        url = self.line.sandbox_url + place
         async with self.session.post(url, json=content or {}) as response:
             assert response.status == 200
             answer: dict[str, Any] = await response.json()
@@ -170,10 +179,14 @@ def make_topup(amount: Money = AMOUNT) -> Topup:
         pay_order_outcome=None,
         failure_reason="",
         checkout=None,
+        reversals=(),
         return_url="",
         create_time_ms=1,
         update_time_ms=1,
         expire_time_ms=2,
+        report_time_ms=0,
+        poll_time_ms=None,
+        poll_attempts=0,
         metadata=NO_METADATA,
         idempotency=Idempotency(IdempotencyKey("orders", "InitiateTopup", "k"), "f"),
         version=1,
@@ -183,6 +196,13 @@ def make_topup(amount: Money = AMOUNT) -> Topup:
 def status(code: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> Answer:
     """Return a fault that answers with a status."""
     return lambda _: web.Response(status=code, body=body, headers=headers)
+
+
+def reversals(facts: list[Fact]) -> list[GatewayReversal]:
+    """Return the facts as the reversals that they all are."""
+    found = [fact for fact in facts if isinstance(fact, GatewayReversal)]
+    assert len(found) == len(facts)
+    return found
 
 
 def proof_of(topup: Topup, payment_id: str, secret: str = KEY_SECRET) -> RazorpayProof:
@@ -209,6 +229,15 @@ def test_less_than_a_rupee_is_refused(bench: Bench) -> None:
     with pytest.raises(InvalidTopup) as refused:
         bench.razorpay.check_topup(Money("INR", 99), "card")
     assert refused.value.field == "amount"
+
+
+@pytest.mark.parametrize("method", ["netbanking", "upi"])
+def test_indian_methods_take_rupees_alone(bench: Bench, method: str) -> None:
+    """Netbanking and UPI are paid in INR; a card takes another currency."""
+    with pytest.raises(InvalidTopup) as refused:
+        bench.razorpay.check_topup(Money("USD", 12345), method)
+    assert refused.value.field == "amount"
+    bench.razorpay.check_topup(Money("USD", 12345), "card")
 
 
 @pytest.mark.parametrize("method", ["google_pay", "apple_pay"])
@@ -414,7 +443,7 @@ async def test_refused_credentials_are_our_fault(bench: Bench) -> None:
         await bench.adapter(key_secret="not-the-secret").open_topup(make_topup())
     assert bench.line.count("GET") == 1
     assert [(log["log_level"], log["event"]) for log in logs] == [
-        ("error", "razorpay_credentials_refused")
+        ("error", "gateway credentials refused")
     ]
     assert "not-the-secret" not in f"{logs}{unavailable.value}"
 
@@ -518,8 +547,9 @@ async def test_proofs_of_known_methods_are_not_offered_yet(bench: Bench, kind: s
 
 async def test_another_gateways_proof_does_not_hold(bench: Bench) -> None:
     """PayPal's proof says nothing about a top-up through Razorpay."""
-    with pytest.raises(ProofInvalid):
-        await bench.razorpay.check_proof(make_topup(), OtherProof("paypal"))
+    for proof in (PaypalProof("5O190127TN364715T"), OtherProof("stripe")):
+        with pytest.raises(ProofInvalid, match="does not fit"):
+            await bench.razorpay.check_proof(make_topup(), proof)
 
 
 async def test_a_lookup_finds_nothing_before_the_customer_pays(bench: Bench) -> None:
@@ -558,3 +588,268 @@ async def test_a_pending_payment_stands_before_a_failed_one(bench: Bench) -> Non
         report = await bench.razorpay.check_proof(topup, LookupProof())
         assert report is not None
         assert report.payment.status is expected
+
+
+def test_credentials_go_over_no_open_line(bench: Bench) -> None:
+    """An API that is reached without TLS, and is not on this machine, is refused at start."""
+    with pytest.raises(ValueError, match="https"):
+        bench.adapter(api_url="http://api.razorpay.com")
+    assert bench.adapter(api_url="https://api.razorpay.com").name == "razorpay"
+
+
+async def test_a_gateway_that_is_down_is_left_alone(bench: Bench) -> None:
+    """After five failures in a row nothing is asked any more, until a probe shows it is back."""
+    now = [0.0]
+    razorpay = Razorpay(bench.session, bench.settings, clock=lambda: now[0])
+    bench.line.faults["GET"].extend([status(503)] * 5)
+    for _ in range(3):
+        with pytest.raises(GatewayUnavailable):
+            await razorpay.open_topup(make_topup())
+    assert len(bench.line.seen) == 5
+    with pytest.raises(GatewayUnavailable, match="left alone") as unavailable:
+        await razorpay.open_topup(make_topup())
+    assert unavailable.value.retry_after_seconds == 10
+    assert len(bench.line.seen) == 5
+    now[0] = 10.0
+    assert (await razorpay.open_topup(make_topup())).gateway_order_id
+
+
+@dataclass(frozen=True)
+class Held:
+    """A top-up with a payment that waits to be captured."""
+
+    topup: Topup
+    payment: GatewayPayment
+
+    @property
+    def path(self) -> str:
+        """Where the sandbox controls the payment."""
+        return f"/sandbox/payments/{self.payment.payment_id}"
+
+
+async def hold(bench: Bench, **how: object) -> Held:
+    """Let the customer pay without capture."""
+    topup = await bench.opened()
+    await bench.control(f"{topup.gateway_order_id}/pay", {"authorize_only": True, **how})
+    report = await bench.razorpay.check_proof(topup, LookupProof())
+    assert report is not None
+    bench.line.seen.clear()
+    return Held(topup, report.payment)
+
+
+async def test_an_authorized_payment_is_captured_whole(bench: Bench) -> None:
+    """Capturing sends the authorized amount, and gives the payment as it then is."""
+    held = await hold(bench)
+    report = await bench.razorpay.capture(held.topup, held.payment)
+    assert report.payment == replace(held.payment, status=GatewayPaymentStatus.CAPTURED)
+    assert held.payment.payment_id.encode() in report.body
+    ((method, path, body),) = bench.line.seen
+    assert (method, path) == ("POST", f"/v1/payments/{held.payment.payment_id}/capture")
+    assert body == b'{"amount": 12345, "currency": "INR"}'
+
+
+async def test_a_capture_that_came_meanwhile_is_a_success(bench: Bench) -> None:
+    """Whoever captured it, the payment is returned as captured."""
+    held = await hold(bench)
+    await bench.control(f"{held.path}/capture")
+    report = await bench.razorpay.capture(held.topup, held.payment)
+    assert report.payment.status is GatewayPaymentStatus.CAPTURED
+    assert [method for method, _, _ in bench.line.seen] == ["POST", "GET"]
+
+
+async def test_a_lost_answer_to_a_capture_is_made_good(bench: Bench) -> None:
+    """The repeat is refused as captured already, and the payment then fetched."""
+    held = await hold(bench)
+    bench.line.faults["POST"].append("lose the reply")
+    report = await bench.razorpay.capture(held.topup, held.payment)
+    assert report.payment.status is GatewayPaymentStatus.CAPTURED
+    assert [method for method, _, _ in bench.line.seen] == ["POST", "POST", "GET"]
+
+
+async def test_capture_called_twice_at_once(bench: Bench) -> None:
+    """Mistake 8: of several captures at one moment one takes the money, and all succeed."""
+    held = await hold(bench)
+    captures = [bench.razorpay.capture(held.topup, held.payment) for _ in range(5)]
+    reports = await asyncio.gather(*captures)
+    assert {report.payment.status for report in reports} == {GatewayPaymentStatus.CAPTURED}
+    listed = [movement async for movement in bench.razorpay.movements(0, FOREVER_MS)]
+    assert [movement.fact.payment_id for movement in listed] == [held.payment.payment_id]
+
+
+async def test_a_capture_that_is_refused_stays_refused(bench: Bench) -> None:
+    """What Razorpay does not capture is told with its words, status and error code."""
+    held = await hold(bench)
+    wrong = replace(held.payment, amount=Money("INR", 12344))
+    with pytest.raises(GatewayRefused, match="equal to the amount authorized") as refused:
+        await bench.razorpay.capture(held.topup, wrong)
+    assert refused.value.status == 400
+    error = refused.value.content["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == "BAD_REQUEST_ERROR"
+
+
+async def test_a_payment_that_failed_meanwhile_is_returned_as_failed(bench: Bench) -> None:
+    """A capture that comes too late tells what became of the payment instead."""
+    topup = await bench.opened()
+    failed = await bench.control(f"{topup.gateway_order_id}/fail")
+    seen_before = GatewayPayment(
+        failed["payment_id"], topup.gateway_order_id, GatewayPaymentStatus.AUTHORIZED, AMOUNT
+    )
+    report = await bench.razorpay.capture(topup, seen_before)
+    assert report.payment.status is GatewayPaymentStatus.FAILED
+
+
+async def test_a_strange_payment_is_not_captured(bench: Bench) -> None:
+    """Nothing is asked for another order's payment, or with an id that leads elsewhere."""
+    held = await hold(bench)
+    for strange in (
+        replace(held.payment, gateway_order_id="order_Another"),
+        replace(held.payment, payment_id="pay_1/../../orders"),
+    ):
+        with pytest.raises(GatewayRefused):
+            await bench.razorpay.capture(held.topup, strange)
+    assert bench.line.seen == []
+
+
+async def test_an_answer_about_another_payment_captures_nothing(bench: Bench) -> None:
+    """What comes back from a capture has to be the payment that was sent."""
+    held = await hold(bench)
+    other = (
+        b'{"id": "pay_Another", "amount": 12345, "currency": "INR", "status": "captured",'
+        b' "order_id": null}'
+    )
+    bench.line.faults["POST"].append(status(200, other))
+    with pytest.raises(GatewayUnavailable):
+        await bench.razorpay.capture(held.topup, held.payment)
+
+
+async def test_the_order_of_a_payment_is_found(bench: Bench) -> None:
+    """A report that names only the payment leads to the order, and to none where there is none."""
+    held = await hold(bench)
+    order_id = await bench.razorpay.order_of(held.payment.payment_id)
+    assert order_id == held.topup.gateway_order_id
+    assert await bench.razorpay.order_of("pay_Unknown") == ""
+    asked = len(bench.line.seen)
+    assert await bench.razorpay.order_of("pay_1/../../orders") == ""
+    assert len(bench.line.seen) == asked
+
+
+async def test_a_lookup_tells_what_was_refunded_already(bench: Bench) -> None:
+    """Refunds whose webhooks were lost come with the payment, each with its amount and state."""
+    held = await hold(bench)
+    await bench.control(f"{held.path}/capture")
+    report = await bench.razorpay.check_proof(held.topup, LookupProof())
+    assert report is not None
+    assert report.reversals == ()
+    made = [
+        (await bench.control(f"{held.path}/refund", content))["refund"]
+        for content in ({"amount": 345}, {"amount": 1000, "fail": True}, {})
+    ]
+    report = await bench.razorpay.check_proof(held.topup, LookupProof())
+    assert report is not None
+    assert report.payment.status is GatewayPaymentStatus.CAPTURED
+    told = {one.reversal_id: one for one in report.reversals}
+    states = ["TAKEN", "RETURNED", "TAKEN"]
+    assert [told[one["id"]].state for one in made] == states
+    assert [told[one["id"]].amount.minor_units for one in made] == [345, 1000, 12000]
+    assert {one.gateway_order_id for one in report.reversals} == {held.topup.gateway_order_id}
+    assert all(one.is_final for one in report.reversals)
+
+
+async def test_while_refunds_cannot_be_asked_for_nothing_is_told(bench: Bench) -> None:
+    """A payment that was partly taken back is not credited as if it were all there."""
+    held = await hold(bench)
+    await bench.control(f"{held.path}/capture")
+    await bench.control(f"{held.path}/refund", {"amount": 345})
+    bench.line.faults["GET"].extend(["pass", status(500), status(500)])
+    with pytest.raises(GatewayUnavailable):
+        await bench.razorpay.check_proof(held.topup, LookupProof())
+
+
+async def moved(bench: Bench, start_ms: int = 0, end_ms: int = FOREVER_MS) -> dict[str, Movement]:
+    """Return what Razorpay moved in a time, by its id."""
+    found: dict[str, Movement] = {}
+    async for movement in bench.razorpay.movements(start_ms, end_ms):
+        fact = movement.fact
+        name = fact.reversal_id if isinstance(fact, GatewayReversal) else fact.payment_id
+        assert name not in found
+        found[name] = movement
+    return found
+
+
+async def test_the_books_have_captures_refunds_and_disputes(bench: Bench) -> None:
+    """What failed or only waits moved no money; all else is told with its exact amount."""
+    held = await hold(bench)
+    order = held.topup.gateway_order_id
+    await bench.control(f"{order}/fail")
+    assert await moved(bench) == {}
+    await bench.control(f"{held.path}/capture")
+    refunds = [
+        (await bench.control(f"{held.path}/refund", content))["refund"]["id"]
+        for content in ({"amount": 345}, {"amount": 1000, "fail": True})
+    ]
+    disputes = []
+    for step in ("", "win", "lose", "contest", "close"):
+        made = (await bench.control(f"{held.path}/dispute", {"amount": 678}))["dispute"]["id"]
+        disputes.append(made)
+        if step:
+            await bench.control(f"{held.path}/dispute/{made}/{step}")
+    found = await moved(bench)
+    assert set(found) == {held.payment.payment_id, *refunds, *disputes}
+    captured = found[held.payment.payment_id].fact
+    assert captured == replace(held.payment, status=GatewayPaymentStatus.CAPTURED)
+    told = [found[name].fact for name in (*refunds, *disputes)]
+    assert [(one.amount.minor_units, one.state, one.is_final) for one in reversals(told)] == [
+        (345, "TAKEN", True),
+        (1000, "RETURNED", True),
+        (678, "TAKEN", False),
+        (678, "RETURNED", True),
+        (678, "TAKEN", True),
+        (678, "TAKEN", False),
+        (678, "RETURNED", True),
+    ]
+
+
+async def test_the_books_are_read_from_a_moment_to_before_another(bench: Bench) -> None:
+    """The start belongs to the time and the end does not, to the millisecond."""
+    held = await hold(bench)
+    await bench.control(f"{held.path}/capture")
+    name = held.payment.payment_id
+    (movement,) = (await moved(bench)).values()
+    time_ms = movement.time_ms
+    for start_ms, end_ms, is_there in [
+        (time_ms, time_ms + 1, True),
+        (time_ms + 1, FOREVER_MS, False),
+        (0, time_ms, False),
+        (time_ms, time_ms, False),
+        (-FOREVER_MS, FOREVER_MS, True),
+    ]:
+        assert (name in await moved(bench, start_ms, end_ms)) is is_there
+
+
+async def test_the_books_are_read_to_their_last_page(bench: Bench) -> None:
+    """More than Razorpay gives at once is read page by page, nothing missing and nothing twice."""
+    names = []
+    for number in range(101):
+        topup = replace(make_topup(), topup_id=f"top_{number}")
+        order_id = (await bench.razorpay.open_topup(topup)).gateway_order_id
+        names.append((await bench.control(f"{order_id}/pay"))["payment_id"])
+    bench.line.seen.clear()
+    assert set(await moved(bench)) == set(names)
+    assert len(bench.line.seen) == 4
+
+
+async def test_an_entry_that_comes_again_counts_once(bench: Bench) -> None:
+    """A page that moved on while it was read brings an entry twice, and it is told once."""
+    entry = '{"id": "pay_1", "amount": 1, "currency": "INR", "status": "captured", "created_at": 1}'
+    page = f'{{"items": [{",".join([entry] * 100)}]}}'.encode()
+    bench.line.faults["GET"].extend([status(200, page), status(200, page)])
+    assert set(await moved(bench)) == {"pay_1"}
+
+
+async def test_books_that_cannot_be_read_are_not_guessed(bench: Bench) -> None:
+    """One unreadable entry stops the reading: a comparison with half the books would mislead."""
+    entry = b'{"items": [{"id": "pay_1", "amount": 1.5, "currency": "INR", "status": "captured"}]}'
+    bench.line.faults["GET"].append(status(200, entry))
+    with pytest.raises(GatewayUnavailable):
+        await moved(bench)

@@ -1,0 +1,91 @@
+"""One order at Razorpay for each top-up, found again by its receipt.
+
+Source: https://razorpay.com/docs/api/orders/create/.
+"""
+
+from typing import Final
+
+from gateway_adapters.gateway import GatewayRefused, GatewayUnavailable
+from gateway_adapters.outbound import is_worth_a_retry, pause_before_retry
+from gateway_adapters.razorpay.api import RazorpayApi, read
+from gateway_adapters.razorpay.wire import WireOrder, items, read_order
+from server.ledger.records import Topup
+
+_CAPTURE: Final = {
+    "capture": "automatic",
+    # A payment that is authorized late, up to five days after, is captured and so credited.
+    "capture_options": {
+        "automatic_expiry_period": 7200,
+        "manual_expiry_period": 7200,
+        "refund_speed": "normal",
+    },
+}
+_TRIES: Final = 2
+_STATUSES: Final = ("paid", "attempted", "created")
+"""Of several orders for one top-up the one that is furthest counts."""
+
+
+async def open_order(api: RazorpayApi, topup: Topup) -> WireOrder:
+    """Find the top-up's order or make one.
+
+    Razorpay takes no idempotency key for orders. The receipt stands in for it: nothing is created
+    before a lookup has found nothing, also between two tries.
+
+    Raises:
+        GatewayUnavailable, GatewayRefused.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        order = await _find(api, topup)
+        if order is not None:
+            return order
+        try:
+            return await _create(api, topup)
+        except GatewayUnavailable as error:
+            if tries_left == 0 or not is_worth_a_retry(error):
+                raise
+        await pause_before_retry()
+    raise AssertionError("The last try returns or raises.")
+
+
+async def _find(api: RazorpayApi, topup: Topup) -> WireOrder | None:
+    answer = await api.get("/v1/orders", {"receipt": topup.topup_id})
+    orders = [
+        order
+        for order in read(answer, lambda content: [read_order(one) for one in items(content)])
+        if order.receipt == topup.topup_id
+    ]
+    for order in orders:
+        _check(topup, order)
+    return min(orders, key=_rank, default=None)
+
+
+async def _create(api: RazorpayApi, topup: Topup) -> WireOrder:
+    answer = await api.post(
+        "/v1/orders",
+        {
+            "amount": topup.amount.minor_units,
+            "currency": topup.amount.currency_code,
+            "receipt": topup.topup_id,
+            "notes": {"topup_id": topup.topup_id, "customer_id": topup.customer_id},
+            "payment": _CAPTURE,
+        },
+    )
+    order = read(answer, read_order)
+    _check(topup, order)
+    return order
+
+
+def _check(topup: Topup, order: WireOrder) -> None:
+    """Make sure that the customer pays what the top-up is for."""
+    if order.amount != topup.amount or order.receipt != topup.topup_id:
+        raise GatewayRefused(
+            f"Razorpay's order {order.order_id} is for {order.amount} and does not fit the "
+            f"top-up {topup.topup_id} for {topup.amount}."
+        )
+
+
+def _rank(order: WireOrder) -> tuple[int, int, str]:
+    """Sort the order that is furthest first, then the oldest."""
+    is_known = order.status in _STATUSES
+    progress = _STATUSES.index(order.status) if is_known else len(_STATUSES)
+    return progress, order.create_time_seconds, order.order_id

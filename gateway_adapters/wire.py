@@ -1,0 +1,59 @@
+"""JSON from outside, read with suspicion: a value is what its documentation says, or Unreadable."""
+
+import json
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+JsonObject = Mapping[str, object]
+
+MAX_TEXT_LENGTH: Final = 500
+"""Longer texts for people are cut."""
+
+
+class Unreadable(Exception):
+    """What came is not what is documented; the message says where, and quotes nothing."""
+
+
+def read_object(body: bytes) -> JsonObject:
+    """Parse a JSON object in UTF-8.
+
+    Raises:
+        Unreadable: it is something else, too deep, or has numbers that JSON does not have.
+    """
+    try:
+        content = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Unreadable("The body is not JSON.") from None
+    return as_object(content, "The body")
+
+
+def as_object(value: object, what: str) -> JsonObject:
+    """Return a value that has to be an object; `what` names it in the error.
+
+    Raises:
+        Unreadable.
+    """
+    if not isinstance(value, dict):
+        raise Unreadable(f"{what} is not an object.")
+    return value
+
+
+def member(content: JsonObject, name: str) -> JsonObject:
+    """Return the object under `name`.
+
+    Raises:
+        Unreadable.
+    """
+    return as_object(content.get(name), f"`{name}`")
+
+
+def display_text(value: object) -> str:
+    """Return a text that is fit to be shown and stored: one line, cut; empty if it is no text."""
+    if not isinstance(value, str):
+        return ""
+    cut = value[:MAX_TEXT_LENGTH]
+    return "".join(character if character.isprintable() else " " for character in cut).strip()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     topup_lifetime_seconds: int = Field(
         default=1_800, ge=60, le=604_800, description="How long a customer has to pay a top-up."
     )
-    commit_lanes: int = Field(default=4, ge=1, le=64, description="Lanes of the commit path.")
+    commit_lanes: int = Field(default=1, ge=1, le=64, description="Lanes of the commit path.")
     commit_max_batch: int = Field(
         default=256, ge=1, le=1_000, description="Commands in one transaction at most."
     )

@@ -191,8 +191,7 @@ async def test_a_server_whose_database_hangs_ends_all_the_same(tmp_path: Path) -
     async with embedded_mongod(tmp_path) as uri:
         async with running_harness(uri, books_agree=False) as harness:
             customer = await harness.customer(OPENING)
-        impatient = uri + "&socketTimeoutMS=2000&serverSelectionTimeoutMS=1000"
-        async with serving(impatient) as (process, address):
+        async with serving(uri) as (process, address):
             load = Load(address, [customer])
             running = asyncio.create_task(load.run())
             await eventually(load.is_under_way)

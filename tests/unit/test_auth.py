@@ -212,7 +212,7 @@ async def test_no_algorithm_is_no_signature(edge: Edge) -> None:
 async def test_a_public_key_is_no_shared_secret(
     edge: Edge, kid: str | None, algorithm: str
 ) -> None:
-    """A token signed by HMAC with the server's public RSA key is TOKEN_INVALID, whatever it says."""
+    """A token signed by HMAC with the server's public RSA key is TOKEN_INVALID in every form."""
     public_key = edge.private_key.public_key()
     for key in (
         public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),

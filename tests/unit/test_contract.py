@@ -24,12 +24,12 @@ def test_every_reason_of_the_contract_has_a_status_code_and_no_other() -> None:
 def test_the_status_codes_are_those_that_the_contract_promises() -> None:
     """The code that stands in each reason's comment is the code that is sent."""
     text = (PROTOS / "error_reason.proto").read_text("utf-8")
-    promised = dict(
-        (reason, code)
+    promised = {
+        reason: code
         for code, reason in re.findall(
             r"// ([A-Z_]+)[.,][^\n]*\n(?:  //[^\n]*\n)*  ERROR_REASON_([A-Z_]+) = [1-9]", text
         )
-    )
+    }
 
     assert promised == {reason: code.name for reason, code in STATUS_CODES.items()}
     assert grpc.StatusCode.UNKNOWN not in STATUS_CODES.values()

@@ -6,8 +6,9 @@ import hashlib
 import hmac
 import itertools
 import json
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,13 @@ JWT_SECRET = "test-secret-of-at-least-thirty-two-bytes"
 KEY_ID = "rzp_test_harness"
 KEY_SECRET = "test-razorpay-key-secret"
 WEBHOOK_SECRET = "test-razorpay-webhook-secret"
+IMPATIENT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100))
+"""Options of a channel to a server that is just starting."""
+WORTH_A_REPEAT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+}
 ALL_SCOPES = " ".join(sorted({required_scope(method) for method in SERVICE.methods}))
 
 structlog.configure(  # as text through the standard library, for pytest to show where one fails
@@ -132,7 +140,8 @@ class Refused:
 
 def refused(error: grpc.aio.AioRpcError) -> Refused:
     """Read the rich status of an error."""
-    trailing = dict(error.trailing_metadata() or ())
+    metadata: Any = error.trailing_metadata() or ()
+    trailing = dict(metadata)
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     info, bad, retry = (
         error_details_pb2.ErrorInfo(),
@@ -165,7 +174,7 @@ async def refusal_of(call: Awaitable[Any]) -> Refused:
     raise AssertionError(f"was not refused: {answer}")
 
 
-async def outcomes_of(calls: list[Awaitable[Any]]) -> list[Any]:
+async def outcomes_of(calls: Sequence[Awaitable[Any]]) -> list[Any]:
     """Carry out calls at the same moment; return each answer, or its `Refused`."""
     answers = await asyncio.gather(*calls, return_exceptions=True)
     outcomes: list[Any] = []
@@ -206,14 +215,29 @@ class Harness:
         self.sidecar_url = f"http://{addresses['sidecar']}"
         self.sandbox_url = f"http://{addresses['sandbox']}"
         self.metrics_url = f"http://{addresses['metrics']}/metrics"
-        self._stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        self.stub: Any = service_grpc.WalletPaymentServiceStub(channel)
         self._metadata = bearer(token())
 
     async def call(self, method: str, request: Any, **options: Any) -> Any:
         """Call an RPC with a good token, or with the metadata given."""
         options.setdefault("metadata", self._metadata)
         options.setdefault("timeout", 30)
-        return await getattr(self._stub, method)(request, **options)
+        return await getattr(self.stub, method)(request, **options)
+
+    async def settled(self, method: str, requests: Sequence[Any]) -> list[Any]:
+        """Repeat requests until each has its answer, as a careful client does."""
+
+        async def until_answered(request: Any) -> Any:
+            while True:
+                try:
+                    return await self.call(method, request, timeout=5)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in WORTH_A_REPEAT:
+                        raise
+                    await asyncio.sleep(0.05)
+
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*(until_answered(request) for request in requests))
 
     async def customer(self, balance: int = 0, currency: str = "INR") -> str:
         """Return a new customer, whose wallet holds `balance` by a real top-up."""
@@ -349,9 +373,22 @@ def with_database(mongodb_uri: str, name: str) -> str:
     return mongodb_uri.replace("/wallet_payment?", f"/{name}?")
 
 
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def jwt_keys() -> dict[str, Any]:
+    """Return the JSON Web Key Set that verifies the tests' tokens."""
+    secret = base64.urlsafe_b64encode(JWT_SECRET.encode()).decode().rstrip("=")
+    return {"keys": [{"kty": "oct", "kid": "test", "alg": "HS256", "k": secret}]}
+
+
 def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
     """Return settings of a server on free ports that trusts the tests' tokens."""
-    key = {"kty": "oct", "kid": "test", "alg": "HS256", "k": _base64url(JWT_SECRET)}
     return load_settings(
         **{
             "mongodb_uri": mongodb_uri,
@@ -359,7 +396,7 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "metrics_address": "127.0.0.1:0",
             "reflection": True,
             "jwt_algorithms": "HS256",
-            "jwt_keys": json.dumps({"keys": [key]}),
+            "jwt_keys": json.dumps(jwt_keys()),
             "razorpay_key_id": KEY_ID,
             "razorpay_key_secret": KEY_SECRET,
             "razorpay_webhook_secrets": WEBHOOK_SECRET,
@@ -420,7 +457,3 @@ async def running_harness(
         )
     if books_agree:
         assert await differences(mongodb_uri) == []
-
-
-def _base64url(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

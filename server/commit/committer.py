@@ -20,7 +20,7 @@ from server.ledger.decisions import Reply
 class CommitSettings:
     """Bounds of the commit path."""
 
-    lanes: int = 4
+    lanes: int = 1
     max_batch: int = 256
     """Commands in one transaction."""
     max_queue: int = 4_096

@@ -29,6 +29,8 @@ SERVICE: Final[ServiceDescriptor] = service.DESCRIPTOR.services_by_name["WalletP
 _CORRELATION_ID: Final = "x-correlation-id"
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 _MAX_CORRELATION_ID: Final = 128
+_MAX_AUDITED_ID: Final = 128
+"""Also a call that was refused is audited, and its ids can be as long as a message."""
 _ANSWER_MARGIN_SECONDS: Final = 0.05
 """So much before the caller's deadline it is told what happened, instead of nothing."""
 
@@ -134,8 +136,8 @@ class _Edge:
                     method=self.method,
                     caller=caller.name if caller else "",
                     peer=context.peer(),
-                    customer_id=getattr(request, "customer_id", ""),
-                    order_id=getattr(request, "order_id", ""),
+                    customer_id=getattr(request, "customer_id", "")[:_MAX_AUDITED_ID],
+                    order_id=getattr(request, "order_id", "")[:_MAX_AUDITED_ID],
                     code=code,
                     reason=refusal.reason if refusal else "",
                     correlation_id=correlation_id,

@@ -10,7 +10,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from server.ledger.books import Difference, WalletProof
 from server.ledger.records import Transaction, Wallet, WalletKey
 from server.store import documents, schema
-from server.store.connection import Database, store_errors
+from server.store.connection import Database, Document, store_errors
 
 _BATCH: Final = 1_000
 
@@ -44,8 +44,8 @@ async def verify_books(database: Database, found: Callable[[Difference], None]) 
 
     with store_errors():
         async with await database.client.start_session(snapshot=True) as session:
-            wallets = _Ahead(_wallets(database, session))
-            entries = _Ahead(_entries(database, session))
+            wallets = _Ahead(_wallets(database, session, tell))
+            entries = _Ahead(_entries(database, session, tell))
             await wallets.advance()
             await entries.advance()
             while wallets.item is not None or entries.item is not None:
@@ -88,19 +88,40 @@ class _Ahead(Generic[Item]):
         self.item = await anext(self._stream, None)
 
 
-async def _wallets(database: Database, session: AsyncIOMotorClientSession) -> AsyncIterator[Wallet]:
+async def _wallets(
+    database: Database, session: AsyncIOMotorClientSession, tell: Callable[[Difference], None]
+) -> AsyncIterator[Wallet]:
     cursor = database[schema.WALLETS].find(session=session, batch_size=_BATCH)
     async for document in cursor.sort([("customer_id", 1), ("currency", 1)]):
-        yield documents.read_wallet(document)
+        wallet = _readable(documents.read_wallet, document, "", tell)
+        if wallet is not None:
+            yield wallet
 
 
 async def _entries(
-    database: Database, session: AsyncIOMotorClientSession
+    database: Database, session: AsyncIOMotorClientSession, tell: Callable[[Difference], None]
 ) -> AsyncIterator[Transaction]:
     order = [("customer_id", 1), ("currency", 1), ("sequence", 1)]
     cursor = database[schema.TRANSACTIONS].find(session=session, batch_size=_BATCH)
     async for document in cursor.sort(order):
-        yield documents.read_transaction(document)
+        entry = _readable(documents.read_transaction, document, str(document["_id"]), tell)
+        if entry is not None:
+            yield entry
+
+
+def _readable(
+    read: Callable[[Document], Item],
+    document: Document,
+    entry_id: str,
+    tell: Callable[[Difference], None],
+) -> Item | None:
+    """Read a record; one that cannot be read is named, and the proof goes on without it."""
+    try:
+        return read(document)
+    except (ValueError, KeyError, TypeError) as error:
+        key = WalletKey(str(document.get("customer_id")), str(document.get("currency")))
+        tell(Difference(key, entry_id, f"the record cannot be read: {type(error).__name__}"))
+        return None
 
 
 def _key_of(entry: Transaction) -> WalletKey:

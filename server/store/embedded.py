@@ -23,6 +23,7 @@ from server.store.connection import Document
 _REPLICA_SET: Final = "wallet"
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 20.0
+_TRANSACTION_SECONDS: Final = 5
 _ALREADY_INITIALIZED: Final = 23
 _PARENT_DEATH_SIGNAL: Final = 1
 
@@ -55,6 +56,9 @@ async def embedded_mongod(
         *("--wiredTigerCacheSizeGB", f"{max(256, cache_megabytes) / 1024:.2f}"),
         *("--networkMessageCompressors", "disabled"),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+        # A server that dies in a transaction leaves its wallets locked for so long, a minute by
+        # default.
+        *("--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION_SECONDS}"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         preexec_fn=_die_with_parent,

@@ -45,16 +45,20 @@ async def migrate(database: Database) -> None:
     if settings and settings[0]["version"] > VERSION:
         raise NewerSchema(settings[0]["version"])
     with store_errors():
-        existing = set(await database.list_collection_names())
+        existing = {
+            collection["name"]: collection.get("options", {}).get("validator")
+            for collection in await (await database.list_collections()).to_list(None)
+        }
         for name in (ORDERS, CUSTOMERS, SETTINGS):
             if name not in existing:
                 await _create(database, name, {})
         for name, schema in _VALIDATORS.items():
             validator = {"$jsonSchema": schema}
-            if name in existing:
-                await database.command("collMod", name, validator=validator)
-            else:
+            if name not in existing:
                 await _create(database, name, {"validator": validator})
+            elif existing[name] != validator:
+                # It waits for every open transaction, also for those of a server that has died.
+                await database.command("collMod", name, validator=validator)
         for name, indexes in _INDEXES.items():
             await database[name].create_indexes(indexes)
         await database[SETTINGS].update_one(

@@ -1,0 +1,109 @@
+"""A server that takes load, in a process of its own: `bench_server.py <target> <MongoDB URI>`.
+
+It writes its address as a line of JSON, and ends when its standard input does.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+import grpc
+import structlog
+from bench_cases import ECHO, GROUP, PER_REQUEST
+from bench_per_request import CommitterPerRequest
+from bench_requests import JWT_ALGORITHM, PAY_WITH_WALLET, key_set, sample_response
+
+import server.app
+from server.app import running_server
+from server.config import Settings, load_settings
+from server.rpc.edge import SERVICE
+from server.rpc.server import rpc_server
+from server.store.connection import Database
+
+_ANY_PORT: Final = "127.0.0.1:0"
+
+
+@asynccontextmanager
+async def echo(_: str) -> AsyncIterator[str]:
+    """Answer payments without any work: the ceiling, on the same kind of server.
+
+    Neither request nor answer is parsed, and both are as large as the service's.
+    """
+    response = sample_response()
+
+    async def answer(_request: bytes, _context: Any) -> bytes:
+        return response
+
+    method = PAY_WITH_WALLET.rpartition("/")[2]
+    handler: Any = grpc.method_handlers_generic_handler(
+        SERVICE.full_name, {method: grpc.unary_unary_rpc_method_handler(answer)}
+    )
+    async with rpc_server(
+        handler, address=_ANY_PORT, has_reflection=False, grace_seconds=1
+    ) as running:
+        await running.set_serving(True)
+        yield running.address
+
+
+@asynccontextmanager
+async def group(uri: str) -> AsyncIterator[str]:
+    """Run the service as it is."""
+    async with running_server(_settings(uri)) as running:
+        yield running.grpc_address
+
+
+@asynccontextmanager
+async def per_request(uri: str) -> AsyncIterator[str]:
+    """Run the service with a transaction per request, and all else as it is."""
+
+    def only_the_database(database: Database) -> Database:
+        return database
+
+    with (
+        patch.object(server.app, "LedgerStore", only_the_database),
+        patch.object(server.app, "Committer", CommitterPerRequest),
+    ):
+        async with running_server(_settings(uri)) as running:
+            yield running.grpc_address
+
+
+def _settings(uri: str) -> Settings:
+    return load_settings(
+        mongodb_uri=uri,
+        grpc_address=_ANY_PORT,
+        metrics_address=_ANY_PORT,
+        jwt_algorithms=JWT_ALGORITHM,
+        jwt_keys=key_set(),
+    )
+
+
+_TARGETS: Final[dict[str, Callable[[str], AbstractAsyncContextManager[str]]]] = {
+    ECHO: echo,
+    GROUP: group,
+    PER_REQUEST: per_request,
+}
+
+
+async def _serve(target: str, uri: str) -> None:
+    async with _TARGETS[target](uri) as address:
+        sys.stdout.write(json.dumps({"address": address}) + "\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+
+
+def _log_warnings_only() -> None:
+    logging.basicConfig(level=logging.WARNING)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    _log_warnings_only()
+    asyncio.run(_serve(*sys.argv[1:]))

@@ -1,0 +1,659 @@
+"""The commit path on a store in memory that has every fault: all of a batch, once, or nothing."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from itertools import count
+from typing import Any
+
+import pytest
+
+from server.commit.committer import CommitSettings, Committer
+from server.commit.errors import (
+    CommandFailed,
+    CommitError,
+    Conflicted,
+    NotStarted,
+    QueueFull,
+    Rejected,
+    Unavailable,
+)
+from server.commit.lane import RetryPolicy
+from server.commit.port import (
+    OutcomeUnknown,
+    Snapshot,
+    StoreUnavailable,
+    WriteConflict,
+    WriteRefused,
+)
+from server.ledger import chain
+from server.ledger.commands import Needs, PayOrder, RefundOrder
+from server.ledger.decisions import PaymentReply, RefundReply
+from server.ledger.money import Money
+from server.ledger.posting import Cause, empty_wallet, gateway_account, post
+from server.ledger.records import (
+    NO_METADATA,
+    GatewayEvent,
+    GatewayPaymentKey,
+    IdempotencyKey,
+    Order,
+    Topup,
+    Transaction,
+    TransactionType,
+    Wallet,
+    WalletKey,
+)
+from server.ledger.rejection import Reason
+from server.ledger.state import ChangeSet, State
+
+
+class Fault(Enum):
+    """What a commit can do instead of what it should."""
+
+    CONFLICT = auto()
+    """Another writer comes first."""
+    UNAVAILABLE = auto()
+    """It never reaches the store."""
+    ANSWER_LOST = auto()
+    """It is written, and nobody hears of it."""
+    REQUEST_LOST = auto()
+    """It is not written, and nobody hears of that."""
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """Implements the commit path's port in memory, with the guarantees that MongoDB gives.
+
+    A load is a snapshot. A commit is written whole or not at all, and only if every record that it
+    changes still is what its snapshot read and no unique key is taken.
+    """
+
+    wallets: dict[WalletKey, Wallet] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    topups: dict[str, Topup] = field(default_factory=dict)
+    events: dict[str, GatewayEvent] = field(default_factory=dict)
+    transactions: dict[str, Transaction] = field(default_factory=dict)
+    faults: deque[Fault] = field(default_factory=deque)
+    """What the next commits do; when it is empty, what they should."""
+    refuses: Callable[[ChangeSet], bool] = lambda _: False
+    """Whether the changes are such that the store will never take them."""
+    unreadable_orders: set[str] = field(default_factory=set)
+    before_commit: Callable[[], Awaitable[Any]] | None = None
+    commits: list[ChangeSet] = field(default_factory=list)
+    """What was written, commit by commit."""
+
+    async def load(self, needs: Needs) -> Snapshot:
+        """Return the records; see the port."""
+        await asyncio.sleep(0)
+        if needs.orders & self.unreadable_orders:
+            raise ValueError("the amount is no number")
+        by_key = {t.idempotency.key: t for t in self.transactions.values() if t.idempotency}
+        topups_by_key = {topup.idempotency.key: topup for topup in self.topups.values()}
+        credits_ = {
+            GatewayPaymentKey(t.gateway, t.gateway_payment_id): t.topup_id
+            for t in self.transactions.values()
+            if t.type is TransactionType.TOPUP
+        }
+        state = State(
+            customers={customer: customer != "stranger" for customer in needs.customers},
+            wallets={
+                customer: {
+                    key.currency_code: wallet
+                    for key, wallet in self.wallets.items()
+                    if key.customer_id == customer
+                }
+                for customer in needs.wallets_of
+            },
+            orders={order: self.orders.get(order) for order in needs.orders},
+            topups={topup: self.topups.get(topup) for topup in needs.topups},
+            transactions_by_key={key: by_key.get(key) for key in needs.transactions_by_key},
+            topups_by_key={key: topups_by_key.get(key) for key in needs.topups_by_key},
+            credits={payment: credits_.get(payment) for payment in needs.credits},
+            events={event: self.events.get(event) for event in needs.events},
+        )
+        return Snapshot(state, self._records())
+
+    async def commit(self, snapshot: Snapshot, changes: ChangeSet) -> None:
+        """Write everything or nothing; see the port."""
+        await asyncio.sleep(0)
+        if self.before_commit is not None:
+            await self.before_commit()
+        if self.refuses(changes):
+            raise WriteRefused
+        match self.faults.popleft() if self.faults else None:
+            case Fault.CONFLICT:
+                raise WriteConflict
+            case Fault.UNAVAILABLE:
+                raise StoreUnavailable
+            case Fault.REQUEST_LOST:
+                raise OutcomeUnknown
+            case Fault.ANSWER_LOST:
+                self._write(snapshot.read, changes)
+                raise OutcomeUnknown
+            case None:
+                self._write(snapshot.read, changes)
+
+    def _records(self) -> tuple[dict[Any, Any], ...]:
+        return dict(self.wallets), dict(self.orders), dict(self.topups), dict(self.events)
+
+    def _write(self, read: tuple[dict[Any, Any], ...], changes: ChangeSet) -> None:
+        written: list[dict[Any, Any]]
+        written = [changes.wallets, changes.orders, changes.topups, changes.events]
+        for place, records in enumerate(self._records()):
+            if any(read[place].get(key) is not records.get(key) for key in written[place]):
+                raise WriteConflict
+        transactions = {t.transaction_id: t for t in changes.transactions}
+        keys = {t.idempotency for t in self.transactions.values() if t.idempotency}
+        if transactions.keys() & self.transactions.keys() or any(
+            t.idempotency in keys for t in changes.transactions
+        ):
+            raise WriteConflict
+        self.wallets |= changes.wallets
+        self.orders |= changes.orders
+        self.topups |= changes.topups
+        self.events |= changes.events
+        self.transactions |= transactions
+        self.commits.append(changes)
+
+
+@dataclass(slots=True)
+class Notes:
+    """What the commit path tells its observer."""
+
+    batches: list[int] = field(default_factory=list)
+    retries: list[str] = field(default_factory=list)
+
+    def batch_committed(self, size: int, seconds: float) -> None:
+        """Note the size of a batch."""
+        assert seconds >= 0
+        self.batches.append(size)
+
+    def batch_retried(self, cause: str) -> None:
+        """Note why a batch is tried again."""
+        self.retries.append(cause)
+
+
+class Gate:
+    """Holds every commit until it is opened, and tells when one waits."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.is_reached = asyncio.Event()
+        self.is_open = asyncio.Event()
+        store.before_commit = self._pass
+
+    async def _pass(self) -> None:
+        self.is_reached.set()
+        await self.is_open.wait()
+
+
+ONE_LANE = CommitSettings(lanes=1, retry=RetryPolicy(first_seconds=0.0001, most_seconds=0.001))
+_numbers = count(1)
+
+
+def store_with(balance: int, customer: str = "asha") -> MemoryStore:
+    """Return a store in which a customer's wallet holds `balance`."""
+    store = MemoryStore()
+    give(store, balance, customer)
+    return store
+
+
+def give(store: MemoryStore, balance: int, customer: str) -> None:
+    """Put a wallet into the store, made by one top-up."""
+    wallet, credit = post(
+        empty_wallet(WalletKey(customer, "INR"), 0),
+        TransactionType.TOPUP,
+        balance,
+        gateway_account("razorpay", "INR"),
+        Cause(topup_id=f"top_{customer}", gateway="razorpay", gateway_payment_id=f"pay_{customer}"),
+        0,
+    )
+    store.wallets[wallet.key] = wallet
+    store.transactions[credit.transaction_id] = credit
+
+
+def payment(
+    amount: int = 10, *, key: str = "", order: str = "", customer: str = "asha", **fields: Any
+) -> PayOrder:
+    """Return the command to pay a new order."""
+    number = next(_numbers)
+    return PayOrder(
+        customer_id=customer,
+        order_id=order or f"order-{number}",
+        amount=Money("INR", amount),
+        idempotency_key=IdempotencyKey("shop", "PayWithWallet", key or f"key-{number}"),
+        **{"metadata": NO_METADATA} | fields,
+    )
+
+
+def committer(store: MemoryStore, notes: Notes, settings: CommitSettings = ONE_LANE) -> Committer:
+    """Return a committer on the store, with a clock that stands still and waits at full length."""
+    return Committer(store, notes, settings, now_ms=lambda: 1_000, jitter=lambda: 1.0)
+
+
+def balance(store: MemoryStore, customer: str = "asha") -> int:
+    """Return what the wallet holds, after proving it by its entries."""
+    wallet = store.wallets[WalletKey(customer, "INR")]
+    mine = [t for t in store.transactions.values() if t.customer_id == customer]
+    entries = sorted(mine, key=lambda entry: entry.sequence)
+    assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+    assert sum(entry.amount for entry in entries) == wallet.balance
+    before = chain.GENESIS_HASH
+    for entry in entries:
+        assert entry.previous_hash == before
+        before = entry.hash
+    assert wallet.head_hash == before
+    return wallet.balance
+
+
+async def start(work: Committer, *commands: PayOrder) -> list[asyncio.Task[Any]]:
+    """Submit commands and return once all of them are queued or under way."""
+    tasks = [asyncio.create_task(work.submit(command)) for command in commands]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_comes_during_a_commit_forms_the_next_batch() -> None:
+    """Seven commands that queue while one is being committed go in one batch, at once."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    async with committer(store, notes) as work:
+        (first,) = await start(work, payment())
+        await gate.is_reached.wait()
+        others = await start(work, *(payment() for _ in range(7)))
+        assert work.queued == 7
+        gate.is_open.set()
+        replies = await asyncio.gather(first, *others)
+    assert notes.batches == [1, 7]
+    assert [len(changes.transactions) for changes in store.commits] == [1, 7]
+    assert [reply.wallet.balance for reply in replies] == [90, 80, 70, 60, 50, 40, 30, 20]
+    assert balance(store) == 20
+
+
+async def test_a_batch_is_bounded() -> None:
+    """No batch is larger than the setting says; the rest waits for the next one."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    settings = CommitSettings(lanes=1, max_batch=3)
+    async with committer(store, notes, settings) as work:
+        tasks = await start(work, *(payment(1) for _ in range(8)))
+        gate.is_open.set()
+        await asyncio.gather(*tasks)
+    assert notes.batches == [3, 3, 2]
+    assert balance(store) == 92
+
+
+async def test_commands_of_a_batch_see_each_other() -> None:
+    """In one batch a wallet is not spent twice, and a key is not carried out twice."""
+    store, notes = store_with(30), Notes()
+    gate = Gate(store)
+    async with committer(store, notes) as work:
+        (first,) = await start(work, payment(10))
+        await gate.is_reached.wait()
+        same = payment(10, key="same", order="same")
+        tasks = await start(work, same, same, payment(10), payment(10))
+        gate.is_open.set()
+        await first
+        outcomes: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+    one, again, last, short = outcomes
+    assert one.transaction == again.transaction
+    assert last.wallet.balance == 0
+    assert isinstance(short, Rejected)
+    assert short.rejection.reason is Reason.INSUFFICIENT_FUNDS
+    assert balance(store) == 0
+
+
+async def test_a_full_queue_refuses_and_does_nothing() -> None:
+    """One more command than may wait is QueueFull at once; those that wait are carried out."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    settings = CommitSettings(lanes=1, max_queue=3)
+    async with committer(store, notes, settings) as work:
+        (first,) = await start(work, payment())
+        await gate.is_reached.wait()
+        waiting = await start(work, *(payment() for _ in range(3)))
+        with pytest.raises(QueueFull):
+            await work.submit(payment())
+        gate.is_open.set()
+        await asyncio.gather(first, *waiting)
+    assert balance(store) == 60
+
+
+async def test_a_deadline_while_waiting_is_not_started() -> None:
+    """Whose time is over before its turn is told NotStarted, and its command is never done."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    async with committer(store, notes) as work:
+        (first,) = await start(work, payment())
+        await gate.is_reached.wait()
+        with pytest.raises(NotStarted):
+            await work.submit(payment(), timeout_seconds=0.01)
+        gate.is_open.set()
+        await first
+        await work.submit(payment(1))
+    assert balance(store) == 89
+
+
+async def test_a_deadline_during_the_commit_leaves_the_outcome_open() -> None:
+    """Whose time ends while its batch is under way is told Unavailable; a repeat settles it."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    command = payment()
+    async with committer(store, notes) as work:
+        with pytest.raises(Unavailable):
+            await work.submit(command, timeout_seconds=0.01)
+        assert gate.is_reached.is_set()
+        gate.is_open.set()
+        reply = await work.submit(command)
+    assert isinstance(reply, PaymentReply)
+    assert reply.wallet.balance == 90
+    assert balance(store) == 90
+
+
+async def test_a_conflict_is_decided_anew() -> None:
+    """After conflicts the batch is loaded and decided again, and takes effect once."""
+    store, notes = store_with(100), Notes()
+    store.faults.extend([Fault.CONFLICT, Fault.CONFLICT])
+    async with committer(store, notes) as work:
+        await work.submit(payment())
+    assert notes.retries == ["WriteConflict"] * 2
+    assert balance(store) == 90
+
+
+async def test_another_writer_in_between_is_noticed() -> None:
+    """Money that another server spends between load and commit is not spent again."""
+    store, notes = store_with(10), Notes()
+    other = committer(store, Notes())
+    is_first = True
+
+    async def spend_elsewhere() -> None:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            await other.submit(payment(10))
+
+    store.before_commit = spend_elsewhere
+    async with other, committer(store, notes) as work:
+        with pytest.raises(Rejected) as refused:
+            await work.submit(payment(10))
+    assert refused.value.rejection.reason is Reason.INSUFFICIENT_FUNDS
+    assert notes.retries == ["WriteConflict"]
+    assert balance(store) == 0
+
+
+async def test_conflicts_to_the_end_are_conflicted() -> None:
+    """Who loses against other writers again and again is told Conflicted; nothing was done."""
+    store = store_with(100)
+    store.faults.extend([Fault.CONFLICT] * 10_000)
+    async with committer(store, Notes()) as work:
+        with pytest.raises(Conflicted):
+            await work.submit(payment(), timeout_seconds=0.05)
+    assert balance(store) == 100
+
+
+async def test_a_deadline_between_conflicts_is_conflicted() -> None:
+    """Whose time ends while its batch waits to be tried again is told Conflicted."""
+    store = store_with(100)
+    store.faults.extend([Fault.CONFLICT] * 3)
+    settings = CommitSettings(lanes=1, retry=RetryPolicy(first_seconds=5.0, most_seconds=0.02))
+    async with committer(store, Notes(), settings) as work:
+        with pytest.raises(Conflicted):
+            await work.submit(payment(), timeout_seconds=0.01)
+    assert balance(store) == 100
+
+
+async def test_conflicts_after_a_lost_answer_are_not_called_nothing_done() -> None:
+    """Where an earlier attempt may have been written, conflicts to the end say Unavailable."""
+    store = store_with(100)
+    store.faults.extend([Fault.REQUEST_LOST] + [Fault.CONFLICT] * 10_000)
+    async with committer(store, Notes()) as work:
+        with pytest.raises(Unavailable):
+            await work.submit(payment())
+
+
+async def test_one_that_always_conflicts_does_not_take_its_neighbours_along() -> None:
+    """A command that loses for ever is found and told; the other seven of its batch succeed."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+
+    def conflicts(changes: ChangeSet) -> bool:
+        if any(t.order_id == "poison" for t in changes.transactions):
+            raise WriteConflict
+        return False
+
+    store.refuses = conflicts
+    async with committer(store, notes) as work:
+        tasks = await start(work, *(payment(order="poison" if n == 3 else "") for n in range(8)))
+        gate.is_open.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes].count(PaymentReply) == 7
+    assert isinstance(outcomes[3], Conflicted)
+    assert balance(store) == 30
+
+
+@pytest.mark.parametrize("fault", [Fault.ANSWER_LOST, Fault.REQUEST_LOST, Fault.UNAVAILABLE])
+@pytest.mark.parametrize("times", [1, 4])
+async def test_an_attempt_without_answer_takes_effect_once(fault: Fault, times: int) -> None:
+    """Whether the unanswered commit was written or not, each caller gets its one outcome."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    store.faults.extend([fault] * times)
+    commands = [payment(10) for _ in range(5)]
+    async with committer(store, notes) as work:
+        tasks = await start(work, *commands)
+        gate.is_open.set()
+        replies = await asyncio.gather(*tasks)
+        again: list[Any] = await asyncio.gather(*(work.submit(command) for command in commands))
+    assert [reply.wallet.balance for reply in replies] == [90, 80, 70, 60, 50]
+    assert [reply.transaction for reply in again] == [reply.transaction for reply in replies]
+    assert balance(store) == 50
+
+
+async def test_a_rejection_after_a_lost_answer_is_no_second_word() -> None:
+    """Paid with the answer lost, the caller is told paid, not that there is no money left."""
+    store = store_with(10)
+    store.faults.append(Fault.ANSWER_LOST)
+    async with committer(store, Notes()) as work:
+        reply = await work.submit(payment(10, order="o-1"))
+    assert isinstance(reply, PaymentReply)
+    assert balance(store) == 0
+
+
+async def test_a_store_that_stays_away_is_unavailable() -> None:
+    """Whose time ends while the store cannot be reached is told Unavailable."""
+    store = store_with(100)
+    store.faults.extend([Fault.UNAVAILABLE] * 10_000)
+    async with committer(store, Notes()) as work:
+        with pytest.raises(Unavailable):
+            await work.submit(payment(), timeout_seconds=0.05)
+        store.faults.clear()
+        await work.submit(payment())
+    assert balance(store) == 90
+
+
+@pytest.mark.parametrize("place", range(8))
+async def test_a_record_that_the_store_refuses_fails_alone(place: int) -> None:
+    """Of a batch of eight the one whose record is not acceptable fails, wherever it stands."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    store.refuses = lambda changes: "poison" in changes.orders
+    orders = ["poison" if number == place else "" for number in range(8)]
+    async with committer(store, notes) as work:
+        tasks = await start(work, *(payment(order=order) for order in orders))
+        gate.is_open.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    failed = outcomes.pop(place)
+    assert isinstance(failed, CommandFailed)
+    assert isinstance(failed.__cause__, WriteRefused)
+    assert all(isinstance(outcome, PaymentReply) for outcome in outcomes)
+    assert balance(store) == 30
+
+
+async def test_a_record_that_cannot_be_read_fails_alone() -> None:
+    """An order that breaks the load of its batch fails for itself; the other seven succeed."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    store.unreadable_orders.add("poison")
+    async with committer(store, notes) as work:
+        tasks = await start(work, *(payment(order="poison" if n == 5 else "") for n in range(8)))
+        gate.is_open.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcomes.pop(5), CommandFailed)
+    assert all(isinstance(outcome, PaymentReply) for outcome in outcomes)
+    assert balance(store) == 30
+
+
+async def test_a_command_that_breaks_the_rules_themselves_fails_alone() -> None:
+    """A command on which deciding raises fails for itself, in the same single commit."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    poison = payment(metadata={"note": object()})
+    async with committer(store, notes) as work:
+        tasks = await start(work, payment(), poison, payment())
+        gate.is_open.set()
+        outcomes: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+    one, failed, other = outcomes
+    assert isinstance(failed, CommandFailed)
+    assert isinstance(failed.__cause__, TypeError)
+    assert (one.wallet.balance, other.wallet.balance) == (90, 80)
+    assert len(store.commits) == 1
+
+
+async def test_nothing_is_committed_for_rejections_and_repeats() -> None:
+    """A batch that changes nothing costs no transaction."""
+    store = store_with(100)
+    command = payment(10)
+    async with committer(store, Notes()) as work:
+        first = await work.submit(command)
+        again = await work.submit(command)
+        with pytest.raises(Rejected):
+            await work.submit(payment(1_000))
+        with pytest.raises(Rejected):
+            await work.submit(payment(1, customer="stranger"))
+    assert isinstance(first, PaymentReply)
+    assert isinstance(again, PaymentReply)
+    assert again.transaction == first.transaction
+    assert len(store.commits) == 1
+
+
+async def test_a_caller_that_goes_away_leaves_the_others() -> None:
+    """Cancelled in the queue a command is not carried out; its neighbours are."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    async with committer(store, notes) as work:
+        (first,) = await start(work, payment())
+        await gate.is_reached.wait()
+        tasks = await start(work, *(payment() for _ in range(5)))
+        tasks[2].cancel()
+        gate.is_open.set()
+        await first
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcomes.pop(2), asyncio.CancelledError)
+    assert all(isinstance(outcome, PaymentReply) for outcome in outcomes)
+    assert balance(store) == 50
+
+
+async def test_a_caller_that_goes_away_during_the_commit_does_not_stop_it() -> None:
+    """Cancelled under way a command takes effect all the same, once, and a repeat finds it."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    command = payment()
+    async with committer(store, notes) as work:
+        tasks = await start(work, command, payment())
+        await gate.is_reached.wait()
+        tasks[0].cancel()
+        gate.is_open.set()
+        assert (await tasks[1]).wallet.balance == 80
+        reply = await work.submit(command)
+    assert isinstance(reply, PaymentReply)
+    assert reply.wallet.balance == 90
+    assert balance(store) == 80
+
+
+async def test_closing_carries_out_what_is_queued() -> None:
+    """Leaving the committer answers what was submitted before, and takes nothing new."""
+    store, notes = store_with(100), Notes()
+    gate = Gate(store)
+    work = committer(store, notes)
+    async with work:
+        tasks = await start(work, *(payment() for _ in range(6)))
+        asyncio.get_running_loop().call_later(0.01, gate.is_open.set)
+    outcomes = await asyncio.gather(*tasks)
+    assert len(outcomes) == 6
+    with pytest.raises(Unavailable):
+        await work.submit(payment())
+    assert balance(store) == 40
+
+
+async def test_closing_does_not_wait_for_ever() -> None:
+    """With a store that hangs, leaving takes the time that the settings give and no more."""
+    store = store_with(100)
+    Gate(store)
+    settings = CommitSettings(lanes=1, drain_seconds=0.02, budget_seconds=0.1)
+    async with asyncio.timeout(2):
+        async with committer(store, Notes(), settings) as work:
+            (task,) = await start(work, payment())
+        with pytest.raises(CommitError):
+            await task
+    assert balance(store) == 100
+
+
+async def test_lanes_do_not_wait_for_each_other() -> None:
+    """A customer whose lane is busy does not hold up a customer of another lane."""
+    store = store_with(100)
+    customers = [f"customer-{number}" for number in range(32)]
+    for customer in customers:
+        give(store, 100, customer)
+    is_open = asyncio.Event()
+    is_reached = asyncio.Event()
+    is_first = True
+
+    async def hold_the_first() -> None:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            is_reached.set()
+            await is_open.wait()
+
+    store.before_commit = hold_the_first
+    settings = CommitSettings(lanes=4)
+    async with committer(store, Notes(), settings) as work:
+        (held,) = await start(work, payment())
+        await is_reached.wait()
+        tasks = await start(work, *(payment(customer=customer) for customer in customers))
+        done, _ = await asyncio.wait(tasks, timeout=0.2)
+        assert 0 < len(done) < len(tasks)
+        is_open.set()
+        await asyncio.gather(held, *tasks)
+    assert all(balance(store, customer) == 90 for customer in customers)
+
+
+async def test_a_payment_and_its_refunds_in_any_batches_conserve_money() -> None:
+    """Payments and refunds through every kind of fault leave exactly what their replies say."""
+    store, notes = store_with(1_000), Notes()
+    order = [Fault.CONFLICT, Fault.ANSWER_LOST, Fault.UNAVAILABLE, Fault.REQUEST_LOST]
+    async with committer(store, notes) as work:
+        for number in range(12):
+            store.faults.extend(order[number % 4 :] + order[: number % 4])
+            paid = [payment(10, order=f"round-{number}-{place}") for place in range(5)]
+            replies = await asyncio.gather(*(work.submit(command) for command in paid))
+            refunds = await asyncio.gather(
+                *(
+                    work.submit(
+                        RefundOrder(
+                            customer_id="asha",
+                            order_id=command.order_id,
+                            amount=Money("INR", 4),
+                            idempotency_key=IdempotencyKey("shop", "RefundToWallet", key),
+                            reason="",
+                            metadata=NO_METADATA,
+                        )
+                    )
+                    for command in paid
+                    for key in (f"{command.order_id}-a", f"{command.order_id}-b")
+                )
+            )
+            assert all(isinstance(reply, PaymentReply) for reply in replies)
+            assert all(isinstance(reply, RefundReply) for reply in refunds)
+    assert balance(store) == 1_000 - 12 * 5 * 2

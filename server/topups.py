@@ -141,7 +141,7 @@ class Topups:
         report = await gateway.check_proof(topup, proof)
         if report is None:
             return topup
-        topup = await self._topup_after(_asked(topup, report, self._now_ms()), timeout_seconds)
+        topup = await self._apply(topup, report, timeout_seconds)
         return await self._capture_if_authorized(gateway, topup, report.payment, timeout_seconds)
 
     async def bring_up_to_date(self, topup: Topup) -> None:
@@ -154,7 +154,7 @@ class Topups:
         if topup.checkout is not None:
             report = await gateway.check_proof(topup, LookupProof())
             if report is not None:
-                topup = await self._topup_after(_asked(topup, report, self._now_ms()), None)
+                topup = await self._apply(topup, report, None)
                 topup = await self._capture_if_authorized(gateway, topup, report.payment, None)
         if self._now_ms() >= topup.expire_time_ms:
             await self._topup_after(ExpireTopup(topup.customer_id, topup.topup_id), None)
@@ -268,7 +268,17 @@ class Topups:
         except GatewayError as error:
             _log.warning("not captured yet", topup_id=topup.topup_id, cause=type(error).__name__)
             return topup
-        return await self._topup_after(_asked(topup, report, self._now_ms()), timeout_seconds)
+        return await self._apply(topup, report, timeout_seconds)
+
+    async def _apply(
+        self, topup: Topup, report: PaymentReport, timeout_seconds: float | None
+    ) -> Topup:
+        """Let what the gateway answered take effect: the payment, then what was taken back."""
+        facts: tuple[Fact, ...] = (report.payment, *report.reversals)
+        for fact in facts:
+            command = _command_on(topup, fact, _lookup(topup, fact, report, self._now_ms()))
+            topup = await self._topup_after(command, timeout_seconds)
+        return topup
 
 
 def _command_on(topup: Topup, fact: Fact, received: ReceivedEvent) -> ApplyPayment | ApplyReversal:
@@ -279,17 +289,19 @@ def _command_on(topup: Topup, fact: Fact, received: ReceivedEvent) -> ApplyPayme
     return ApplyPayment(topup.customer_id, topup.topup_id, order_id, fact, received)
 
 
-def _asked(topup: Topup, report: PaymentReport, now_ms: int) -> ApplyPayment | ApplyReversal:
-    """Make a command of what the gateway answered when it was asked."""
-    payment = report.payment
-    received = ReceivedEvent(
+def _lookup(topup: Topup, fact: Fact, report: PaymentReport, now_ms: int) -> ReceivedEvent:
+    """Return the event that an answer is recorded as, where it has to be."""
+    if isinstance(fact, GatewayReversal):
+        subject, state = fact.reversal_id, fact.state.value
+    else:
+        subject, state = fact.payment_id, fact.status.value
+    return ReceivedEvent(
         gateway=topup.gateway,
-        event_id=f"lookup:{payment.payment_id}:{payment.status}",
-        event_type=f"lookup.{payment.status.lower()}",
+        event_id=f"lookup:{subject}:{state}",
+        event_type=f"lookup.{state.lower()}",
         body_digest=hashlib.sha256(report.body).hexdigest(),
         body=report.body,
         origin=EventOrigin.LOOKUP,
         receive_time_ms=now_ms,
         report_time_ms=now_ms,
     )
-    return _command_on(topup, payment, received)

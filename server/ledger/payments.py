@@ -68,7 +68,8 @@ def credit_captured(
     if credited_for is not None:
         reason = f"Payment {payment.payment_id} was credited for top-up {credited_for} before."
         return _for_review(topup, payment, reason, now_ms)
-    if topup.gateway_order_id and payment.gateway_order_id != topup.gateway_order_id:
+    told, known = payment.gateway_order_id, topup.gateway_order_id
+    if told and known and told != known:
         reason = (
             f"Payment {payment.payment_id} belongs to the gateway's order "
             f"{payment.gateway_order_id}, the top-up to {topup.gateway_order_id}."

@@ -41,11 +41,7 @@ KEY_SECRET = "test-razorpay-key-secret"
 WEBHOOK_SECRET = "test-razorpay-webhook-secret"
 IMPATIENT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100))
 """Options of a channel to a server that is just starting."""
-WORTH_A_REPEAT = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.ABORTED,
-}
+WORTH_A_REPEAT = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}
 ALL_SCOPES = " ".join(sorted({required_scope(method) for method in SERVICE.methods}))
 
 structlog.configure(  # as text through the standard library, for pytest to show where one fails
@@ -143,11 +139,8 @@ def refused(error: grpc.aio.AioRpcError) -> Refused:
     metadata: Any = error.trailing_metadata() or ()
     trailing = dict(metadata)
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
-    info, bad, retry = (
-        error_details_pb2.ErrorInfo(),
-        error_details_pb2.BadRequest(),
-        error_details_pb2.RetryInfo(),
-    )
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
     for detail in status.details:
         for message in (info, bad, retry):
             detail.Unpack(message)
@@ -177,15 +170,13 @@ async def refusal_of(call: Awaitable[Any]) -> Refused:
 async def outcomes_of(calls: Sequence[Awaitable[Any]]) -> list[Any]:
     """Carry out calls at the same moment; return each answer, or its `Refused`."""
     answers = await asyncio.gather(*calls, return_exceptions=True)
-    outcomes: list[Any] = []
     for answer in answers:
-        if isinstance(answer, grpc.aio.AioRpcError):
-            outcomes.append(refused(answer))
-        elif isinstance(answer, BaseException):
+        if isinstance(answer, BaseException) and not isinstance(answer, grpc.aio.AioRpcError):
             raise answer
-        else:
-            outcomes.append(answer)
-    return outcomes
+    return [
+        refused(answer) if isinstance(answer, grpc.aio.AioRpcError) else answer
+        for answer in answers
+    ]
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], within_seconds: float = 20) -> Any:
@@ -232,7 +223,7 @@ class Harness:
                 try:
                     return await self.call(method, request, timeout=5)
                 except grpc.aio.AioRpcError as error:
-                    if error.code() not in WORTH_A_REPEAT:
+                    if error.code().name not in WORTH_A_REPEAT:
                         raise
                     await asyncio.sleep(0.05)
 

@@ -308,6 +308,24 @@ async def test_a_frozen_wallet_spends_nothing_and_takes_money(harness: Harness) 
     assert answer.wallet.balance == inr(500)
 
 
+async def test_a_freeze_during_payments_holds(harness: Harness) -> None:
+    """A wallet that an operator freezes while payments are under way stays frozen."""
+    customer = await harness.customer(10_000)
+    wallets = harness.database.wallets
+
+    async def become(state: str) -> None:
+        change = {"$set": {"state": state}, "$inc": {"version": Int64(1)}}
+        await wallets.update_one({"customer_id": customer}, change)
+
+    for _ in range(10):
+        await asyncio.gather(
+            *(outcomes_of([harness.pay(customer, 1)]) for _ in range(8)), become("FROZEN")
+        )
+        assert (await wallets.find_one({"customer_id": customer}))["state"] == "FROZEN"
+        assert (await refusal_of(harness.pay(customer, 1))).reason == "WALLET_FROZEN"
+        await become("ACTIVE")
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

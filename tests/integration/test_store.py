@@ -79,7 +79,9 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._is_cut = False
         self.commits_to_lose = 0
-        """So many commits are passed on, and the connection ends before the answer."""
+        """So many commits get no answer: the connection ends."""
+        self.is_passed_on = True
+        """Whether a commit that gets no answer reaches MongoDB all the same."""
         self.lost = 0
 
     async def __aenter__(self) -> int:
@@ -148,6 +150,8 @@ class Proxy:
                     self.commits_to_lose -= 1
                     self.lost += 1
                     client.close()
+                    if not self.is_passed_on:
+                        break
                 writer.write(data)
                 await writer.drain()
         writer.close()
@@ -165,14 +169,18 @@ async def proxied(mongodb_uri: str) -> AsyncIterator[tuple[Harness, Proxy]]:
     assert await differences(with_database(mongodb_uri, database)) == []
 
 
-async def test_a_commit_whose_answer_is_lost_takes_effect_once(mongodb_uri: str) -> None:
-    """MongoDB commits and the connection breaks before its answer: one payment, answered OK."""
+@pytest.mark.parametrize("is_passed_on", [True, False])
+async def test_a_commit_whose_answer_is_lost_takes_effect_once(
+    mongodb_uri: str, is_passed_on: bool
+) -> None:
+    """Connections break at the commit, before or after it happened: one payment, answered OK."""
     async with proxied(mongodb_uri) as (harness, proxy):
         customer = await harness.customer(1_000)
-        for _ in range(5):
-            proxy.commits_to_lose = 1
+        proxy.is_passed_on = is_passed_on
+        for times in (1, 1, 2, 3, 3):
+            proxy.commits_to_lose = times
             await asyncio.gather(*(harness.pay(customer, 10) for _ in range(8)))
-        assert proxy.lost == 5
+        assert proxy.lost == 10
         assert await harness.balance(customer) == 1_000 - 5 * 8 * 10
         assert len(await harness.entries(customer)) == 1 + 5 * 8
 
@@ -381,6 +389,25 @@ async def test_a_database_of_a_later_release_is_refused(mongodb_uri: str) -> Non
     with pytest.raises(schema.NewerSchema, match=str(schema.VERSION + 1)):
         async with running_server(settings_for(uri, "http://127.0.0.1:9")):
             pass
+
+
+async def test_a_server_starts_while_transactions_are_open(
+    harness: Harness, mongodb_uri: str
+) -> None:
+    """The transaction that a server left open when it died does not hold up the next one."""
+    customer = await harness.customer(100)
+    client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(mongodb_uri)
+    async with await client.start_session() as session, session.start_transaction():
+        for name in ("wallets", "topups", "wallet_transactions", "orders"):
+            await client.get_default_database()[name].update_one(
+                {"customer_id": customer}, {"$set": {"touched": True}}, session=session
+            )
+        async with asyncio.timeout(3):
+            async with running_harness(mongodb_uri, books_agree=False) as other:
+                other_customer = await other.customer(100)
+                await other.pay(other_customer, 1)
+        await session.abort_transaction()
+    client.close()
 
 
 async def test_many_servers_may_start_on_an_empty_database_at_once(mongodb_uri: str) -> None:

@@ -457,6 +457,8 @@ class Trouble(Enum):
     NONE = auto()
     DOWN = auto()
     """Every request is answered 503."""
+    SLOW = auto()
+    """To make an order takes a while."""
     ORDER_ANSWER_LOST = auto()
     """An order is made, the connection breaks before the answer, and then all is down."""
 
@@ -473,6 +475,8 @@ class Wire:
         """Hand a request to the sandbox and its answer back, or have trouble."""
         if self.trouble is Trouble.DOWN:
             return web.Response(status=503)
+        if self.trouble is Trouble.SLOW and request.method == "POST":
+            await asyncio.sleep(0.3)
         body = await request.read()
         headers = {"Authorization": request.headers["Authorization"]}
         url = f"{self.sandbox_url}{request.rel_url}"
@@ -528,6 +532,23 @@ async def test_a_gateway_that_is_down_delays_a_top_up_and_loses_nothing(
     assert topup.topup_id == kept["_id"]
     assert topup.state == PENDING
     assert len(await gateway_orders(harness, topup.topup_id)) == 1
+
+
+async def test_one_key_many_times_while_the_gateway_is_slow_makes_one_order(
+    wired: tuple[Harness, Wire],
+) -> None:
+    """Repeats that come while the gateway still makes the order wait for it and make no other."""
+    harness, wire = wired
+    customer, key = await harness.customer(), unique("key")
+    wire.trouble = Trouble.SLOW
+
+    topups = await asyncio.gather(
+        *(harness.initiate(customer, 10_000, idempotency_key=key) for _ in range(20))
+    )
+
+    wire.trouble = Trouble.NONE
+    (order,) = await gateway_orders(harness, topups[0].topup_id)
+    assert {topup.gateway_order_id for topup in topups} == {order["id"]}
 
 
 async def test_a_lookup_while_the_gateway_is_down_is_told_to_wait(

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -13,10 +14,11 @@ import structlog
 from aiohttp import web
 
 from gateway_adapters.gateway import Gateway
+from gateway_adapters.paypal import Paypal, PaypalSettings
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings
 from server.commit.committer import CommitSettings, Committer, wall_clock_ms
 from server.commit.port import StoreUnavailable
-from server.config import Settings, read_key_set
+from server.config import Settings, SettingsError, read_key_set
 from server.listening import address_of, bind, http_server
 from server.metrics import CONTENT_TYPE, Metrics
 from server.poller import Poller
@@ -129,22 +131,63 @@ def authenticator(settings: Settings) -> Authenticator:
 
 
 def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Gateway]:
-    """Return the gateways that have credentials here, by name."""
-    if not settings.razorpay_key_id:
-        return {}
-    razorpay = Razorpay(
-        session,
-        RazorpaySettings(
-            api_url=settings.razorpay_api_url,
-            key_id=settings.razorpay_key_id,
-            key_secret=settings.razorpay_key_secret.get_secret_value(),
-            webhook_secrets=tuple(
-                secret.get_secret_value() for secret in settings.razorpay_webhook_secrets
+    """Return the gateways that have credentials here, by name.
+
+    Raises:
+        SettingsError: a setting of one of them does not fit; it names the variable.
+    """
+    found: list[Gateway] = []
+    if settings.razorpay_key_id:
+        found.append(_razorpay(settings, session))
+    if settings.paypal_client_id:
+        found.append(_paypal(settings, session))
+    return {gateway.name: gateway for gateway in found}
+
+
+def _razorpay(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
+    with _naming("WALLET_RAZORPAY_API_URL"):
+        return Razorpay(
+            session,
+            RazorpaySettings(
+                api_url=settings.razorpay_api_url,
+                key_id=settings.razorpay_key_id,
+                key_secret=settings.razorpay_key_secret.get_secret_value(),
+                webhook_secrets=tuple(
+                    secret.get_secret_value() for secret in settings.razorpay_webhook_secrets
+                ),
+                checkout_url=settings.razorpay_checkout_url,
             ),
-            checkout_url=settings.razorpay_checkout_url,
-        ),
-    )
-    return {razorpay.name: razorpay}
+        )
+
+
+def _paypal(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
+    trust_anchors = b""
+    if settings.paypal_trust_anchors:
+        with _naming("WALLET_PAYPAL_TRUST_ANCHORS"):
+            trust_anchors = Path(settings.paypal_trust_anchors).read_bytes()
+    with _naming("WALLET_PAYPAL_API_URL or WALLET_PAYPAL_CERTIFICATE_URL_PREFIX"):
+        return Paypal(
+            session,
+            PaypalSettings(
+                api_url=settings.paypal_api_url,
+                client_id=settings.paypal_client_id,
+                client_secret=settings.paypal_client_secret.get_secret_value(),
+                webhook_id=settings.paypal_webhook_id,
+                environment=settings.paypal_environment,
+                return_url=settings.paypal_return_url,
+                trust_anchors_pem=trust_anchors,
+                certificate_url_prefix=settings.paypal_certificate_url_prefix,
+            ),
+        )
+
+
+@contextmanager
+def _naming(variables: str) -> Iterator[None]:
+    """Say which setting it was that an adapter cannot use; its value is not shown."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"{variables}: {type(error).__name__}: it cannot be used.") from error
 
 
 async def _prepare(database: Database) -> None:

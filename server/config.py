@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -101,6 +101,28 @@ class Settings(BaseSettings):
     razorpay_checkout_url: str = Field(
         default="", description="A page that pays a Razorpay order; its id is appended."
     )
+    paypal_client_id: str = Field(default="", description="PayPal's client id. Empty: not used.")
+    paypal_client_secret: SecretStr = Field(
+        default=SecretStr(""), description="PayPal's client secret."
+    )
+    paypal_webhook_id: str = Field(
+        default="", description="PayPal's id of the webhook's subscription; signatures cover it."
+    )
+    paypal_api_url: str = Field(
+        default="https://api-m.paypal.com", description="Where PayPal's API is."
+    )
+    paypal_environment: Literal["live", "sandbox"] = Field(
+        default="live", description="live or sandbox: whose certificates sign webhooks."
+    )
+    paypal_return_url: str = Field(
+        default="", description="Where PayPal sends a customer whose top-up names no other place."
+    )
+    paypal_trust_anchors: str = Field(
+        default="", description="PEM file of roots for webhook certificates. Empty: the system's."
+    )
+    paypal_certificate_url_prefix: str = Field(
+        default="", description="Only for the sandbox of `up`: where certificates come from."
+    )
     topup_lifetime_seconds: int = Field(
         default=1_800, ge=60, le=604_800, description="How long a customer has to pay a top-up."
     )
@@ -158,15 +180,14 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _razorpay_is_whole(self) -> Self:
-        given = {
-            "WALLET_RAZORPAY_KEY_ID": bool(self.razorpay_key_id),
-            "WALLET_RAZORPAY_KEY_SECRET": bool(self.razorpay_key_secret.get_secret_value()),
-            "WALLET_RAZORPAY_WEBHOOK_SECRETS": bool(self.razorpay_webhook_secrets),
-        }
-        missing = [name for name, is_given in given.items() if not is_given]
-        if any(given.values()) and missing:
-            raise ValueError(f"{', '.join(missing)}: is needed where another of Razorpay's is set")
+    def _gateways_are_whole(self) -> Self:
+        """An account is there with all that it needs, or not at all."""
+        for names in _ACCOUNTS:
+            missing = [f"WALLET_{name.upper()}" for name in names if not _is_set(self, name)]
+            if missing and len(missing) < len(names):
+                raise ValueError(
+                    f"{', '.join(missing)}: is needed where another of this gateway's is set"
+                )
         return self
 
     def check_serving(self) -> None:
@@ -204,14 +225,27 @@ class Settings(BaseSettings):
         found = []
         if any(secret.startswith(DEVELOPMENT_PREFIX) for secret in _shared_secrets(self.jwt_keys)):
             found.append("WALLET_JWT_KEYS")
-        if self.razorpay_key_secret.get_secret_value().startswith(DEVELOPMENT_PREFIX):
-            found.append("WALLET_RAZORPAY_KEY_SECRET")
+        for name in ("razorpay_key_secret", "paypal_client_secret"):
+            if getattr(self, name).get_secret_value().startswith(DEVELOPMENT_PREFIX):
+                found.append(f"WALLET_{name.upper()}")
         if any(
             secret.get_secret_value().startswith(DEVELOPMENT_PREFIX)
             for secret in self.razorpay_webhook_secrets
         ):
             found.append("WALLET_RAZORPAY_WEBHOOK_SECRETS")
         return found
+
+
+_ACCOUNTS: Final = (
+    ("razorpay_key_id", "razorpay_key_secret", "razorpay_webhook_secrets"),
+    ("paypal_client_id", "paypal_client_secret", "paypal_webhook_id"),
+)
+"""The settings that an account at a gateway cannot do without."""
+
+
+def _is_set(settings: Settings, name: str) -> bool:
+    value = getattr(settings, name)
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
 
 def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any field of Settings

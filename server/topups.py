@@ -75,7 +75,7 @@ class WebhookReceipt:
     event_id: str
 
 
-PLANNED_GATEWAYS: Final = frozenset({"paypal", "google-pay"})
+PLANNED_GATEWAYS: Final = frozenset({"google-pay"})
 """In the contract, and still to be built."""
 
 

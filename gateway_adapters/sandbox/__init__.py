@@ -4,6 +4,7 @@
 HTTP routes. Nothing here is for production: whoever reaches its control endpoints can pay.
 """
 
-from gateway_adapters.sandbox.app import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox.app import PAYPAL, SandboxSettings, sandbox_app
+from gateway_adapters.sandbox.paypal_mount import PaypalSandboxSettings
 
-__all__ = ["SandboxSettings", "sandbox_app"]
+__all__ = ["PAYPAL", "PaypalSandboxSettings", "SandboxSettings", "sandbox_app"]

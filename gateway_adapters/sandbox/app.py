@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import ClientSession, web
 
 from gateway_adapters.sandbox.control import tell_control_errors
 from gateway_adapters.sandbox.data_file import DataFile
 from gateway_adapters.sandbox.faults import Faults
+from gateway_adapters.sandbox.paypal_control import Commit
+from gateway_adapters.sandbox.paypal_mount import PaypalSandbox, PaypalSandboxSettings
 from gateway_adapters.sandbox.razorpay import RazorpayRoutes
 from gateway_adapters.sandbox.razorpay_account import RazorpayAccount
 from gateway_adapters.sandbox.razorpay_control import RazorpayControl
@@ -31,6 +33,13 @@ class SandboxSettings:
     """Empty where none are wanted."""
     data_file: Path | None = None
     """Where the state is kept over restarts; None keeps it in memory alone."""
+    paypal: PaypalSandboxSettings | None = None
+    """The account at its PayPal; None where there is none."""
+    paypal_webhook_url: str = ""
+
+
+PAYPAL: Final = web.AppKey("paypal", PaypalSandbox)
+"""The application's PayPal, for whoever has to trust its certificates."""
 
 
 def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Application:
@@ -42,25 +51,34 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
     faults = Faults()
     account = RazorpayAccount()
     sender = WebhookSender(session, settings.webhook_url, faults)
-    file = DataFile(
-        settings.data_file,
-        lambda: {"razorpay": account.to_json(), "webhooks": sender.to_json()},
-    )
+    paypal_sender = WebhookSender(session, settings.paypal_webhook_url, faults)
+    paypal: PaypalSandbox | None = None
+
+    def state() -> dict[str, Any]:
+        return {
+            "razorpay": account.to_json(),
+            "webhooks": sender.to_json(),
+            "paypal": paypal.to_json() if paypal else {},
+            "paypal_webhooks": paypal_sender.to_json(),
+        }
+
+    file = DataFile(settings.data_file, state)
+    commit, commit_paypal = _committing(file, sender), _committing(file, paypal_sender)
     with file.reading() as content:
         account.restore(content.get("razorpay", {}))
         sender.restore(content.get("webhooks", []))
+        paypal_sender.restore(content.get("paypal_webhooks", []))
+        if settings.paypal is not None:
+            paypal = PaypalSandbox(settings.paypal, commit_paypal, content.get("paypal", {}))
     sender.on_done(file.save)
-
-    async def commit(webhooks: Sequence[Webhook], copies: int) -> list[asyncio.Task[None]]:
-        """Save what changed, then tell: an event never speaks of what a crash could undo."""
-        sender.add(webhooks)
-        await file.save()
-        return sender.send(webhooks, copies)
+    paypal_sender.on_done(file.save)
 
     async def run(_app: web.Application) -> AsyncIterator[None]:
         sender.resume()
+        paypal_sender.resume()
         yield
         await sender.close()
+        await paypal_sender.close()
         await file.close()
 
     signer = RazorpaySigner(
@@ -74,6 +92,22 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
     app.add_routes(routes.table())
     app.add_routes(RazorpayControl(account, commit, signer).table())
     app.add_routes(faults.table())
+    if paypal is not None:
+        app[PAYPAL] = paypal
+        app.middlewares.append(paypal.middleware)
+        app.add_routes(paypal.table())
     app.on_shutdown.append(faults.close)
     app.cleanup_ctx.append(run)
     return app
+
+
+def _committing(file: DataFile, sender: WebhookSender) -> Commit:
+    """Return what keeps a change and then tells of it."""
+
+    async def commit(webhooks: Sequence[Webhook], copies: int) -> list[asyncio.Task[None]]:
+        """Save what changed, then tell: an event never speaks of what a crash could undo."""
+        sender.add(webhooks)
+        await file.save()
+        return sender.send(webhooks, copies)
+
+    return commit

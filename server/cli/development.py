@@ -11,6 +11,12 @@ from server.config import DEVELOPMENT_PREFIX, Settings, SettingsError, load_sett
 
 KEY_ID: Final = "development"
 _FILE: Final = "development.json"
+_NAMES: Final = (
+    "jwt_secret",
+    "razorpay_key_secret",
+    "razorpay_webhook_secret",
+    "paypal_client_secret",
+)
 _RUNNING: Final = "mongodb.uri"
 
 
@@ -29,6 +35,10 @@ def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa:
         "razorpay_key_id": "rzp_test_sandbox",
         "razorpay_key_secret": kept["razorpay_key_secret"],
         "razorpay_webhook_secrets": kept["razorpay_webhook_secret"],
+        "paypal_client_id": "paypal-sandbox",
+        "paypal_client_secret": kept["paypal_client_secret"],
+        "paypal_webhook_id": "WH-SANDBOX",
+        "paypal_environment": "sandbox",
     } | given
     chosen = {name: getattr(settings, name) for name in settings.model_fields_set}
     return load_settings(**(defaults | chosen))
@@ -48,24 +58,25 @@ def running_mongodb(data_dir: Path) -> str:
 
 
 def _secrets(data_dir: Path) -> dict[str, str]:
-    """Return this folder's keys; they are made the first time."""
+    """Return this folder's keys; those that are missing are made."""
     file = data_dir / _FILE
-    if not file.exists():
+    kept: dict[str, str] = {}
+    if file.exists():
+        try:
+            kept = {name: str(value) for name, value in json.loads(file.read_text("utf-8")).items()}
+        except (OSError, ValueError, AttributeError):
+            raise SettingsError(
+                f"{file} cannot be read: remove it, and new development keys are made."
+            ) from None
+    missing = {
+        name: DEVELOPMENT_PREFIX + secrets.token_urlsafe(32) for name in _NAMES if name not in kept
+    }
+    if missing:
         data_dir.mkdir(parents=True, exist_ok=True)
-        made = {
-            name: DEVELOPMENT_PREFIX + secrets.token_urlsafe(32)
-            for name in ("jwt_secret", "razorpay_key_secret", "razorpay_webhook_secret")
-        }
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            json.dump(made, opened, indent=2)
-    try:
-        kept: dict[str, str] = json.loads(file.read_text("utf-8"))
-        return {name: str(kept[name]) for name in kept}
-    except (OSError, ValueError):
-        raise SettingsError(
-            f"{file} cannot be read: remove it, and new development keys are made."
-        ) from None
+            json.dump(kept | missing, opened, indent=2)
+    return kept | missing
 
 
 def _json_web_key(secret: str) -> dict[str, str]:

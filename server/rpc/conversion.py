@@ -4,7 +4,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway_adapters.gateway import LookupProof, OtherProof, Proof, RazorpayProof
+from gateway_adapters.gateway import LookupProof, OtherProof, PaypalProof, Proof, RazorpayProof
 from server.ledger.decisions import PaymentReply, RefundReply
 from server.ledger.money import Money
 from server.ledger.records import (
@@ -176,6 +176,8 @@ def proof(request: service.VerifyTopupRequest) -> Proof:
     match request.WhichOneof("proof"):
         case "razorpay":
             return RazorpayProof(request.razorpay.payment_id, request.razorpay.signature)
+        case "paypal":
+            return PaypalProof(request.paypal.order_id)
         case "lookup":
             return LookupProof()
         case kind:

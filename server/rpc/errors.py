@@ -191,7 +191,7 @@ def as_rpc_error(error: Exception, correlation_id: str) -> RpcError:
             return RpcError(
                 "NOT_IMPLEMENTED",
                 f"The gateway {error.gateway} is planned, and this release does not talk to it "
-                "yet. Use razorpay.",
+                "yet.",
                 {"gateway": error.gateway},
             )
         case gateway.GatewayError():

@@ -83,7 +83,7 @@ def _read_event(event_id: str, envelope: JsonObject) -> WebhookEvent:
         if read_order(order_entity).order_id != payment.gateway_order_id:
             raise Unreadable("The payment does not belong to the order beside it.")
         receipt = order_entity.get("receipt")
-    return WebhookEvent(event_id, event_type, payment, _topup_id(receipt, entity.get("notes")))
+    return WebhookEvent(event_id, event_type, payment, _topup_id(receipt))
 
 
 def _status_told(event_type: str, entity: JsonObject) -> GatewayPaymentStatus:
@@ -97,13 +97,14 @@ def _status_told(event_type: str, entity: JsonObject) -> GatewayPaymentStatus:
     return GatewayPaymentStatus.CAPTURED if is_captured else GatewayPaymentStatus.AUTHORIZED
 
 
-def _topup_id(receipt: object, notes: object) -> str:
-    """Return the top-up that the order was made for. Notes are `[]` where there are none."""
-    noted = notes.get("topup_id") if isinstance(notes, dict) else None
-    for candidate in (receipt, noted):
-        if isinstance(candidate, str) and _TOPUP_ID.fullmatch(candidate):
-            return candidate
-    return ""
+def _topup_id(receipt: object) -> str:
+    """Return the top-up that the order was made for, by its receipt, which only we set.
+
+    A payment's notes are not asked: Checkout lets the customer set them, who could have somebody
+    else's payment credited by them.
+    """
+    is_ours = isinstance(receipt, str) and _TOPUP_ID.fullmatch(receipt)
+    return str(receipt) if is_ours else ""
 
 
 def _event_id(headers: Mapping[str, str], body: bytes) -> str:

@@ -225,9 +225,11 @@ class Settings(BaseSettings):
         found = []
         if any(secret.startswith(DEVELOPMENT_PREFIX) for secret in _shared_secrets(self.jwt_keys)):
             found.append("WALLET_JWT_KEYS")
-        for name in ("razorpay_key_secret", "paypal_client_secret"):
-            if getattr(self, name).get_secret_value().startswith(DEVELOPMENT_PREFIX):
-                found.append(f"WALLET_{name.upper()}")
+        found += [
+            f"WALLET_{name.upper()}"
+            for name in ("razorpay_key_secret", "paypal_client_secret")
+            if getattr(self, name).get_secret_value().startswith(DEVELOPMENT_PREFIX)
+        ]
         if any(
             secret.get_secret_value().startswith(DEVELOPMENT_PREFIX)
             for secret in self.razorpay_webhook_secrets

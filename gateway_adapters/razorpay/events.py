@@ -69,26 +69,30 @@ def _failed(payload: JsonObject) -> Told:
 def _payment(payload: JsonObject, status: GatewayPaymentStatus) -> Told:
     """Take the event's word for the payment's status."""
     entity = _entity(payload, "payment")
-    return Told(read_payment(entity, status).payment, _topup_id(_noted(entity)))
+    return Told(read_payment(entity, status).payment)
 
 
 def _order_paid(payload: JsonObject) -> Told:
-    """Read a paid order. Its receipt is ours alone, whereas notes may be the customer's."""
+    """Read a paid order; its receipt, which only we set, names the top-up.
+
+    A payment's notes are never asked: Checkout lets the customer set them, who could have somebody
+    else's payment credited by them.
+    """
     told = _captured(payload)
     order = _entity(payload, "order")
     if read_order(order).order_id != told.fact.gateway_order_id:
         raise Unreadable("The payment does not belong to the order beside it.")
-    return Told(told.fact, _topup_id(order.get("receipt")) or told.topup_id)
+    return Told(told.fact, _topup_id(order.get("receipt")))
 
 
 def _qr_credited(payload: JsonObject) -> Told:
-    """Read a payment by QR code. It has no order: the code stands for it."""
+    """Read a payment by QR code: the code stands for the order, and its notes are ours."""
     told = _captured(payload)
     qr_code = _entity(payload, "qr_code")
     fact = replace(
         told.fact, gateway_order_id=told.fact.gateway_order_id or read_qr_code_id(qr_code)
     )
-    return Told(fact, _topup_id(_noted(qr_code)) or told.topup_id)
+    return Told(fact, _topup_id(_noted(qr_code)))
 
 
 def _refund_created(payload: JsonObject) -> Told:
@@ -146,7 +150,7 @@ def _beside_payment(payload: JsonObject, reversal: GatewayReversal) -> Told:
     payment_id, order_id = read_payment_names(payment)
     if payment_id != reversal.payment_id:
         raise Unreadable("The payment is not the one that the refund or dispute beside it names.")
-    return Told(replace(reversal, gateway_order_id=order_id), _topup_id(_noted(payment)))
+    return Told(replace(reversal, gateway_order_id=order_id))
 
 
 def _entity(payload: JsonObject, name: str) -> JsonObject:

@@ -13,9 +13,11 @@ def configure_logs(settings: Settings) -> None:
     is_console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
     )
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer()
-    )
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
+    if is_console:
+        # Not the default, which prints local variables too: they may hold secrets.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,

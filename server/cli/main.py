@@ -1,6 +1,8 @@
 """The commands of `wallet-payment`."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 import tempfile
@@ -97,8 +99,14 @@ def serve() -> None:
     configure_logs(settings)
 
     async def run() -> None:
-        async with running_server(settings):
-            await asyncio.Event().wait()
+        try:
+            async with running_server(settings):
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            # Everything is closed. What may be left are calls of the driver that a hanging MongoDB
+            # never answers; neither the loop nor the interpreter is to wait for them.
+            logging.shutdown()
+            os._exit(0)
 
     _run_until_stopped(run)
 

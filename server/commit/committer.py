@@ -7,13 +7,16 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from server.commit.errors import QueueFull, Unavailable
 from server.commit.lane import Lane, Observer, Pending, RetryPolicy
 from server.commit.port import Store
 from server.ledger.commands import Command, lane_key
 from server.ledger.decisions import Reply
+
+_CANCEL_SECONDS: Final = 1.0
+"""How long a lane may take to give up: it says so to the store, which may hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ class Committer:
         _, late = await asyncio.wait(self._workers, timeout=self._settings.drain_seconds)
         for worker in late:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        if late:
+            await asyncio.wait(late, timeout=_CANCEL_SECONDS)
 
     @property
     def queued(self) -> int:

@@ -170,8 +170,8 @@ def as_rpc_error(error: Exception, correlation_id: str) -> RpcError:
         case commit.Conflicted():
             return RetryLater(
                 "CONFLICT",
-                "Others changed the same records until the call's time was over. Nothing was "
-                "done: repeat with the same idempotency key.",
+                "Others kept changing the same records. Nothing was done: repeat with the same "
+                "idempotency key.",
                 0.1,
             )
         case commit.Unavailable() | StoreUnavailable():

@@ -51,7 +51,6 @@ class MongoAuditLog:
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=_FLUSH_SECONDS)
             self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
         if self._waiting:
             _log.error("audit entries were not written", entries=len(self._waiting))
 

@@ -1,5 +1,6 @@
 """The connection to MongoDB: its options, its checks, and its errors in the commit path's terms."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -32,6 +33,7 @@ _DEFAULT_OPTIONS: Final = {
     "connectTimeoutMS": 2_000,
     "socketTimeoutMS": 10_000,
 }
+_CLOSE_SECONDS: Final = 1.0
 _WRITE_CONFLICT: Final = 112
 _DUPLICATE_KEY: Final = 11_000
 _LARGEST_READ: Final = 10_000
@@ -77,7 +79,10 @@ def connect(uri: str) -> Iterator[Database]:
     try:
         yield client.get_database(parsed["database"] or "wallet_payment", CODEC_OPTIONS)
     finally:
-        client.close()
+        # Closing says goodbye to the server, which a hanging one does not answer.
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
 
 
 async def check_replica_set(database: Database) -> None:

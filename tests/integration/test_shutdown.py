@@ -36,8 +36,7 @@ from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
 
 END_SECONDS = 10
-END_SECONDS_WITHOUT_DATABASE = 40
-"""The driver's threads wait for their sockets' timeout, twice for a read."""
+END_SECONDS_WITHOUT_DATABASE = 15
 CALLERS = 64
 OPENING = 100_000
 

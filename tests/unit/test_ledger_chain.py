@@ -37,12 +37,13 @@ TOPUP = CreateTopup(
     return_url="https://shop.example/",
     metadata={"a": "1"},
     lifetime_ms=1,
+    first_poll_ms=1,
 )
 
 
 def entry() -> Transaction:
     """Return an entry with a value in every field."""
-    cause = Cause("order-1", "top_1", "razorpay", "pay_1", {"note": "a"})
+    cause = Cause("order-1", "top_1", "razorpay", "pay_1", "rfnd_1", {"note": "a"})
     wallet = replace(empty_wallet(ASHA, 5), balance=100, sequence=1, version=1)
     return post(wallet, TransactionType.REFUND, 10, orders_account("INR"), cause, 5)[1]
 

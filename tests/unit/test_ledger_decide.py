@@ -172,6 +172,7 @@ def create(
         pay_order=OrderToPay(order, Money("INR", 30)) if order else None,
         return_url="",
         metadata=NO_METADATA,
+        first_poll_ms=60_000,
         lifetime_ms=1_000,
     )
 
@@ -194,6 +195,7 @@ def told(
         body=body,
         origin=EventOrigin.WEBHOOK,
         receive_time_ms=NOW,
+        report_time_ms=NOW,
     )
     given: dict[str, Any] = {
         "gateway_order_id": topup.gateway_order_id,

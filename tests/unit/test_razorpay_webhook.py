@@ -349,28 +349,25 @@ async def test_a_paid_order_names_the_topup_by_its_receipt(razorpay: Razorpay) -
     assert event.fact.status is GatewayPaymentStatus.CAPTURED
 
 
-@pytest.mark.parametrize(
-    ("notes", "expected"),
-    [
-        ({"topup_id": TOPUP_ID}, TOPUP_ID),
-        ([], ""),
-        (None, ""),
-        ("top_1", ""),
-        ([TOPUP_ID], ""),
-        ({}, ""),
-        ({"topup_id": None}, ""),
-        ({"topup_id": 7}, ""),
-        ({"topup_id": "order_1"}, ""),
-        ({"topup_id": "top_1; drop"}, ""),
-        ({"topup_id": "top_" + "1" * 200}, ""),
-    ],
-)
-async def test_notes_name_the_topup_where_they_do(
-    razorpay: Razorpay, notes: object, expected: str
+@pytest.mark.parametrize("event_type", ["payment.captured", "order.paid"])
+@pytest.mark.parametrize("notes", [{"topup_id": TOPUP_ID}, [], None, "top_1", {"topup_id": 7}])
+async def test_a_customers_notes_never_name_a_topup(
+    razorpay: Razorpay, event_type: str, notes: object
 ) -> None:
-    """Notes are an object or an empty list; what does not look like a top-up's id is none."""
-    body = event_body("payment.captured", payment=payment_entity(notes=notes))
-    assert (await read(razorpay, body)).topup_id == expected
+    """A customer can note any top-up on a payment for something else; it is not believed."""
+    order = order_entity() | {"receipt": "shop-order-1"}
+    body = event_body(event_type, payment=payment_entity(notes=notes), order=order)
+    assert (await read(razorpay, body)).topup_id == ""
+
+
+@pytest.mark.parametrize("receipt", [None, 7, "", "order_1", "top_1; drop", "top_" + "1" * 200])
+async def test_a_receipt_that_is_not_a_topups_names_none(
+    razorpay: Razorpay, receipt: object
+) -> None:
+    """What does not look like a top-up's id is none."""
+    order = order_entity() | {"receipt": receipt}
+    body = event_body("order.paid", payment=payment_entity(), order=order)
+    assert (await read(razorpay, body)).topup_id == ""
 
 
 async def test_a_payment_without_an_order_is_still_told(razorpay: Razorpay) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from gateway_adapters.gateway import MalformedEvent, SignatureInvalid, WebhookEvent
 from gateway_adapters.razorpay.events import read_told
 from gateway_adapters.razorpay.wire import time_seconds
-from gateway_adapters.wire import JsonObject, Unreadable, member, read_object
+from gateway_adapters.wire import JsonObject, Unreadable, read_object
 
 SIGNATURE_HEADER: Final = "x-razorpay-signature"
 EVENT_ID_HEADER: Final = "x-razorpay-event-id"
@@ -60,7 +60,9 @@ def _read_event(event_id: str, envelope: JsonObject) -> WebhookEvent:
         or _EVENT_TYPE.fullmatch(event_type) is None
     ):
         raise Unreadable("`event` is not the name of an event.")
-    payload = member(envelope, "payload")
+    # What changes nothing here may come without a payload; whatever needs one says so.
+    payload = envelope.get("payload")
+    payload = payload if isinstance(payload, dict) else {}
     told = read_told(event_type, payload)
     # `refund.speed_changed` has the time inside its payload.
     made_seconds = time_seconds(envelope) or time_seconds(payload)

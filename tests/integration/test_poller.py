@@ -14,10 +14,12 @@ from wallet_payment.v1 import resources_pb2 as resources
 
 @pytest.fixture(scope="module")
 async def polling(mongodb_uri: str) -> AsyncIterator[Harness]:
-    """A service that asks about pending top-ups almost at once."""
-    async with running_harness(
-        mongodb_uri, poll_first_seconds=0.1, poll_interval_seconds=0.05
-    ) as running:
+    """A service that asks about pending top-ups almost at once, on a database of its own.
+
+    A poller of another service on the same one would ask another sandbox about them.
+    """
+    uri = mongodb_uri.replace("/wallet_payment", "/polling")
+    async with running_harness(uri, poll_first_seconds=0.1, poll_interval_seconds=0.05) as running:
         yield running
 
 

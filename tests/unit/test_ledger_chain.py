@@ -117,7 +117,7 @@ def test_a_hash_can_be_recomputed_by_anybody() -> None:
     written = (
         '{"amount":10,"balance_after":110,"create_time_ms":5,"currency_code":"INR",'
         '"customer_id":"asha","gateway":"razorpay","gateway_payment_id":"pay_1",'
-        '"order_id":"order-1","postings":[["wallet:asha:INR",10],["orders:INR",-10]],'
+        '"gateway_reversal_id":"rfnd_1","order_id":"order-1","postings":[["wallet:asha:INR",10],["orders:INR",-10]],'
         f'"previous_hash":"{"0" * 64}","refund_id":"ref_00000000050000002T4MDMA4NX","sequence":2,'
         '"topup_id":"top_1","transaction_id":"txn_00000000050000002T4MDMA4NX","type":"REFUND"}'
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bson import Int64
-from harness import KEY_ID, KEY_SECRET, WEBHOOK_SECRET, Harness, eventually
 
+from harness import KEY_ID, KEY_SECRET, WEBHOOK_SECRET, Harness, eventually
 from wallet_payment.v1 import resources_pb2 as resources
 
 BIN = Path(sys.executable).parent
@@ -86,9 +86,7 @@ async def test_an_unknown_payment_is_tied_to_its_top_up(harness: Harness) -> Non
     """A payment whose order nobody knows is credited to the top-up that a person names."""
     customer_id = await harness.customer()
     topup = await harness.initiate(customer_id, 1_000)
-    await harness.database.topups.update_one(
-        {"_id": topup.topup_id}, {"$set": {"gateway": "lost"}}
-    )
+    await harness.database.topups.update_one({"_id": topup.topup_id}, {"$set": {"gateway": "lost"}})
     paid = await harness.pay_at_gateway(topup.gateway_order_id)
     key = (await event_for_review(harness, paid["payment_id"]))["_id"]
     await harness.database.topups.update_one(

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from harness import Harness, running_harness
 
+from harness import Harness, running_harness
 from server.ledger.records import Topup
 from server.poller import LATE_MS, MAX_WAIT_MS, next_poll_ms
 from server.store.connection import connect

@@ -54,7 +54,7 @@ async def event_for_review(harness: Harness, payment_id: str) -> dict[str, Any]:
 async def test_a_payment_of_another_amount_is_shown_and_put_into_the_wallet(
     harness: Harness,
 ) -> None:
-    """The amount differs: the event is listed with its reason, credited by a person, and settled."""
+    """The event is listed with its reason, credited by a person, and settled once."""
     customer_id = await harness.customer()
     topup = await harness.initiate(customer_id, 1_000)
     paid = await harness.pay_at_gateway(topup.gateway_order_id, amount=900)
@@ -115,7 +115,7 @@ async def test_dismissing_moves_no_money(harness: Harness) -> None:
 
 
 async def test_reconcile_names_what_differs_and_says_so_by_its_status(harness: Harness) -> None:
-    """A payment that the ledger never heard of and an altered amount are found, and nothing else."""
+    """A payment that the ledger never heard of and an altered amount are found."""
     customer_id = await harness.customer(balance=500)
     unheard = await harness.initiate(customer_id, 800)
     paid = await harness.pay_at_gateway(unheard.gateway_order_id, webhook=False)

@@ -258,7 +258,7 @@ class Harness:
     async def initiate(self, customer_id: str, amount: int, **fields: Any) -> resources.Topup:
         """Start a top-up through Razorpay."""
         money = resources.Money(currency_code=fields.pop("currency", "INR"), minor_units=amount)
-        given = {"gateway": "razorpay", "method": "upi", "idempotency_key": unique("key")} | fields
+        given = {"gateway": "razorpay", "method": "card", "idempotency_key": unique("key")} | fields
         request = service.InitiateTopupRequest(customer_id=customer_id, amount=money, **given)
         topup: resources.Topup = (await self.call("InitiateTopup", request)).topup
         return topup

@@ -300,7 +300,7 @@ async def test_a_top_ups_key_with_another_request_is_refused(harness: Harness) -
     order = resources.PayOrder(order_id=unique("order"), amount=inr(100))
     others: list[dict[str, Any]] = [
         {"amount": 10_001},
-        {"method": "card"},
+        {"method": "netbanking"},
         {"pay_order": order},
         {"return_url": "https://shop.example/back"},
         {"metadata": {"note": "a"}},

@@ -386,6 +386,7 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "127.0.0.1:0",
             "reflection": True,
+            "poll_first_seconds": 3_600,  # or the pollers of all tests ask about all top-ups
             "jwt_algorithms": "HS256",
             "jwt_keys": json.dumps(jwt_keys()),
             "razorpay_key_id": KEY_ID,

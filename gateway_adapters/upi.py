@@ -82,13 +82,12 @@ def intent_uri(intent: UpiIntent) -> str:
     return _UPI + _query(intent)
 
 
-def google_pay_ios_uri(intent: UpiIntent) -> str:
-    """Return the URI that opens Google Pay on iOS, where an app cannot be chosen otherwise.
+def google_pay_ios_uri_of(intent_uri: str) -> str:
+    """Return what opens Google Pay on iOS, where an app cannot be chosen otherwise.
 
-    Raises:
-        InvalidIntent: the URI would be longer than MAX_URI_LENGTH.
+    `intent_uri` is a `upi://` URI, made here or by a gateway; the rest of it stays as it is.
     """
-    return _GOOGLE_PAY_IOS + _query(intent)
+    return _GOOGLE_PAY_IOS + intent_uri.removeprefix(_UPI)
 
 
 def qr_svg(uri: str) -> str:

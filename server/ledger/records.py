@@ -215,6 +215,10 @@ class Checkout:
     gateway_order_id: str
     public_key: str
     url: str
+    upi_intent_uri: str = ""
+    """The gateway's `upi://pay?...`; empty where the top-up is not paid by UPI."""
+    client_secret: str = field(default="", repr=False)
+    """What lets the customer's app confirm this one payment. It is told and never kept."""
 
 
 class ReversalKind(StrEnum):

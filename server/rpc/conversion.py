@@ -1,13 +1,16 @@
 """The ledger's records as the contract's messages."""
 
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway_adapters import upi
 from gateway_adapters.gateway import LookupProof, OtherProof, PaypalProof, Proof, RazorpayProof
 from server.ledger.decisions import PaymentReply, RefundReply
 from server.ledger.money import Money
 from server.ledger.records import (
+    Checkout,
     EventOutcome,
     Order,
     OrderPaymentMethod,
@@ -165,9 +168,7 @@ def topup(record: Topup) -> resources.Topup:
         message.pay_order_outcome.transaction_id = record.pay_order_outcome.transaction_id
         message.pay_order_outcome.failure_reason = record.pay_order_outcome.failure_reason
     if record.checkout is not None and record.state in _PAYABLE:
-        message.checkout.gateway_order_id = record.checkout.gateway_order_id
-        message.checkout.public_key = record.checkout.public_key
-        message.checkout.url = record.checkout.url
+        message.checkout.CopyFrom(_checkout(record.checkout))
     return message
 
 
@@ -185,6 +186,29 @@ def proof(request: service.VerifyTopupRequest) -> Proof:
 
 
 _PAYABLE: Final = frozenset({TopupState.PENDING, TopupState.FAILED})
+
+
+def _checkout(record: Checkout) -> resources.Checkout:
+    message = resources.Checkout(
+        gateway_order_id=record.gateway_order_id,
+        public_key=record.public_key,
+        url=record.url,
+        client_secret=record.client_secret,
+    )
+    if record.upi_intent_uri:
+        message.upi.CopyFrom(_upi_checkout(record.upi_intent_uri))
+    return message
+
+
+@lru_cache(maxsize=1_000)
+def _upi_checkout(intent_uri: str) -> resources.UpiCheckout:
+    """Draw the QR code once for each top-up, however often it is asked for."""
+    return resources.UpiCheckout(
+        intent_uri=intent_uri,
+        google_pay_ios_uri=upi.google_pay_ios_uri_of(intent_uri),
+        google_pay_android_package=upi.GOOGLE_PAY_ANDROID_PACKAGE,
+        qr_svg=upi.qr_svg(intent_uri),
+    )
 
 
 def _money(money: Money) -> resources.Money:

@@ -277,6 +277,8 @@ def topup_document(topup: Topup) -> Document:
             "public_key": topup.checkout.public_key,
             "url": topup.checkout.url,
         }
+        if topup.checkout.upi_intent_uri:
+            document["checkout"]["upi_intent_uri"] = topup.checkout.upi_intent_uri
     if topup.poll_time_ms is not None:
         document["poll_time"] = DatetimeMS(topup.poll_time_ms)
         document["poll_attempts"] = topup.poll_attempts

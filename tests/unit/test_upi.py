@@ -16,7 +16,7 @@ from gateway_adapters.upi import (
     MAX_URI_LENGTH,
     InvalidIntent,
     UpiIntent,
-    google_pay_ios_uri,
+    google_pay_ios_uri_of,
     intent_uri,
     is_vpa,
     qr_svg,
@@ -61,7 +61,9 @@ def test_a_uri_has_all_that_a_payment_app_needs() -> None:
 def test_google_pay_on_ios_has_a_scheme_of_its_own() -> None:
     """The same payment under Google Pay's scheme opens no other app."""
     made = intent()
-    assert google_pay_ios_uri(made) == intent_uri(made).replace("upi://pay?", "gpay://upi/pay?")
+    assert google_pay_ios_uri_of(intent_uri(made)) == intent_uri(made).replace(
+        "upi://pay?", "gpay://upi/pay?"
+    )
 
 
 @pytest.mark.parametrize(

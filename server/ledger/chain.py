@@ -6,11 +6,13 @@ numbers only. Anyone can recompute them in any language.
 
 import hashlib
 import json
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from server.ledger.commands import CreateTopup, PayOrder, RefundOrder
 from server.ledger.money import Money
-from server.ledger.records import Idempotency, Transaction, WalletKey
+from server.ledger.records import Idempotency, Posting, Transaction, TransactionType, WalletKey
 
 GENESIS_HASH: Final = "0" * 64
 """What stands for the hash before a wallet's first transaction."""
@@ -19,6 +21,7 @@ _TIME_CHARACTERS: Final = 10
 _SEQUENCE_CHARACTERS: Final = 7
 _DIGEST_CHARACTERS: Final = 9
 _SUFFIX_CHARACTERS: Final = _SEQUENCE_CHARACTERS + _DIGEST_CHARACTERS
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _ALPHABET: Final = (
     "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: sorts as its value does
 )
@@ -30,24 +33,64 @@ def entry_hash(transaction: Transaction) -> str:
     Covered is everything that an auditor relies on. Not covered are the caller's own notes
     (`metadata`), so that they can be encrypted anew or erased without breaking the chain.
     """
+    return content_hash(
+        amount=transaction.amount,
+        balance_after=transaction.balance_after,
+        create_time_ms=transaction.create_time_ms,
+        currency_code=transaction.currency_code,
+        customer_id=transaction.customer_id,
+        gateway=transaction.gateway,
+        gateway_payment_id=transaction.gateway_payment_id,
+        gateway_reversal_id=transaction.gateway_reversal_id,
+        order_id=transaction.order_id,
+        postings=transaction.postings,
+        previous_hash=transaction.previous_hash,
+        refund_id=transaction.refund_id,
+        sequence=transaction.sequence,
+        topup_id=transaction.topup_id,
+        transaction_id=transaction.transaction_id,
+        transaction_type=transaction.type,
+    )
+
+
+def content_hash(
+    *,
+    amount: int,
+    balance_after: int,
+    create_time_ms: int,
+    currency_code: str,
+    customer_id: str,
+    gateway: str,
+    gateway_payment_id: str,
+    gateway_reversal_id: str,
+    order_id: str,
+    postings: Sequence[Posting],
+    previous_hash: str,
+    refund_id: str,
+    sequence: int,
+    topup_id: str,
+    transaction_id: str,
+    transaction_type: TransactionType,
+) -> str:
+    """Return the hash of an entry with this content, which stands here as it is hashed."""
     return _digest(
         {
-            "amount": transaction.amount,
-            "balance_after": transaction.balance_after,
-            "create_time_ms": transaction.create_time_ms,
-            "currency_code": transaction.currency_code,
-            "customer_id": transaction.customer_id,
-            "gateway": transaction.gateway,
-            "gateway_payment_id": transaction.gateway_payment_id,
-            "gateway_reversal_id": transaction.gateway_reversal_id,
-            "order_id": transaction.order_id,
-            "postings": [[posting.account, posting.amount] for posting in transaction.postings],
-            "previous_hash": transaction.previous_hash,
-            "refund_id": transaction.refund_id,
-            "sequence": transaction.sequence,
-            "topup_id": transaction.topup_id,
-            "transaction_id": transaction.transaction_id,
-            "type": transaction.type,
+            "amount": amount,
+            "balance_after": balance_after,
+            "create_time_ms": create_time_ms,
+            "currency_code": currency_code,
+            "customer_id": customer_id,
+            "gateway": gateway,
+            "gateway_payment_id": gateway_payment_id,
+            "gateway_reversal_id": gateway_reversal_id,
+            "order_id": order_id,
+            "postings": [[posting.account, posting.amount] for posting in postings],
+            "previous_hash": previous_hash,
+            "refund_id": refund_id,
+            "sequence": sequence,
+            "topup_id": topup_id,
+            "transaction_id": transaction_id,
+            "type": transaction_type,
         },
     )
 
@@ -77,13 +120,8 @@ def idempotency(command: PayOrder | RefundOrder | CreateTopup) -> Idempotency:
 
 def transaction_id(wallet: WalletKey, sequence: int, time_ms: int) -> str:
     """Return the id of a wallet's transaction; ids sort by time, then by sequence."""
-    digest = hashlib.sha256(f"{wallet.customer_id}:{wallet.currency_code}".encode()).digest()
-    return (
-        "txn_"
-        + _base32(time_ms, _TIME_CHARACTERS)
-        + _base32(sequence, _SEQUENCE_CHARACTERS)
-        + _base32(int.from_bytes(digest[:8]), _DIGEST_CHARACTERS)
-    )
+    time = _base32_time(time_ms)
+    return f"txn_{time}{_base32(sequence, _SEQUENCE_CHARACTERS)}{_base32_wallet(wallet)}"
 
 
 def refund_id(of_transaction_id: str) -> str:
@@ -94,11 +132,7 @@ def refund_id(of_transaction_id: str) -> str:
 def topup_id(idempotency: Idempotency, time_ms: int) -> str:
     """Return the id of the top-up that the request starts; ids sort by time."""
     digest = hashlib.sha256(_canonical([*idempotency.key, idempotency.fingerprint])).digest()
-    return (
-        "top_"
-        + _base32(time_ms, _TIME_CHARACTERS)
-        + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
-    )
+    return "top_" + _base32_time(time_ms) + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
 
 
 def _money(money: Money | None) -> list[str | int] | None:
@@ -110,7 +144,20 @@ def _digest(content: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def _canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return _CANONICAL.encode(content).encode()
+
+
+@lru_cache(maxsize=16)
+def _base32_time(time_ms: int) -> str:
+    """Write a time, which a whole batch shares."""
+    return _base32(time_ms, _TIME_CHARACTERS)
+
+
+@lru_cache(maxsize=4_096)
+def _base32_wallet(wallet: WalletKey) -> str:
+    """Write what tells a wallet's ids from all others."""
+    digest = hashlib.sha256(f"{wallet.customer_id}:{wallet.currency_code}".encode()).digest()
+    return _base32(int.from_bytes(digest[:8]), _DIGEST_CHARACTERS)
 
 
 def _base32(number: int, characters: int) -> str:

@@ -1,7 +1,7 @@
 """The one place where money moves: a new entry at the end of a wallet's ledger."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from server.ledger import chain
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS
@@ -80,14 +80,34 @@ def post(
     assert balance <= MAX_BALANCE_MINOR_UNITS, "a balance fits 64 bits"
     may_owe = transaction_type is TransactionType.REVERSAL
     assert amount > 0 or balance >= 0 or may_owe, "only a gateway takes more than there is"
-    postings = (Posting(wallet_account(wallet.key), amount), Posting(counter_account, -amount))
+    key = wallet.key
+    postings = (Posting(wallet_account(key), amount), Posting(counter_account, -amount))
     assert sum(posting.amount for posting in postings) == 0, "postings sum to zero"
     sequence = wallet.sequence + 1
     # A clock behind the one that wrote the last entry must not turn the ledger's order around.
     time_ms = max(now_ms, wallet.update_time_ms)
-    transaction_id = chain.transaction_id(wallet.key, sequence, time_ms)
+    transaction_id = chain.transaction_id(key, sequence, time_ms)
     state, freeze_cause = _freeze_or_thaw(wallet, balance)
     is_refund = transaction_type is TransactionType.REFUND
+    refund_id = chain.refund_id(transaction_id) if is_refund else ""
+    entry_hash = chain.content_hash(
+        amount=amount,
+        balance_after=balance,
+        create_time_ms=time_ms,
+        currency_code=wallet.currency_code,
+        customer_id=wallet.customer_id,
+        gateway=cause.gateway,
+        gateway_payment_id=cause.gateway_payment_id,
+        gateway_reversal_id=cause.gateway_reversal_id,
+        order_id=cause.order_id,
+        postings=postings,
+        previous_hash=wallet.head_hash,
+        refund_id=refund_id,
+        sequence=sequence,
+        topup_id=cause.topup_id,
+        transaction_id=transaction_id,
+        transaction_type=transaction_type,
+    )
     transaction = Transaction(
         transaction_id=transaction_id,
         customer_id=wallet.customer_id,
@@ -99,25 +119,26 @@ def post(
         postings=postings,
         order_id=cause.order_id,
         topup_id=cause.topup_id,
-        refund_id=chain.refund_id(transaction_id) if is_refund else "",
+        refund_id=refund_id,
         gateway=cause.gateway,
         gateway_payment_id=cause.gateway_payment_id,
         gateway_reversal_id=cause.gateway_reversal_id,
         previous_hash=wallet.head_hash,
-        hash="",
+        hash=entry_hash,
         create_time_ms=time_ms,
         metadata=cause.metadata,
         wallet_state=state,
         idempotency=cause.idempotency,
     )
-    transaction = replace(transaction, hash=chain.entry_hash(transaction))
-    wallet = replace(
-        wallet,
+    wallet = Wallet(
+        customer_id=wallet.customer_id,
+        currency_code=wallet.currency_code,
         balance=balance,
         state=state,
         freeze_cause=freeze_cause,
         sequence=sequence,
-        head_hash=transaction.hash,
+        head_hash=entry_hash,
+        create_time_ms=wallet.create_time_ms,
         update_time_ms=time_ms,
         version=wallet.version + 1,
     )

@@ -1,20 +1,18 @@
 """The store of the commit path: loads what a batch needs, writes what it changed, all or nothing.
 
-Reading happens before the transaction, all collections at once, and only what was durably
-committed is read. Every record that a batch changes is written under a guard: it must still be
-what was read (a version, or the fields of an order that were relied upon), and what did not exist
-must still not exist. So a commit is exactly as good as if its reads had been inside, with one
-round trip instead of many, and no transaction stays open while commands are decided.
+Reading happens before the transaction, and only what was durably committed is read. Every record
+that a batch changes is written under a guard: it must still be what was read (a version, or the
+fields of an order that were relied upon), and what did not exist must still not exist. So a commit
+is exactly as good as if its reads had been inside, and no transaction stays open while commands are
+decided.
 """
 
-import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import ReadPreference, WriteConcern
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -31,7 +29,17 @@ from server.ledger.records import (
 )
 from server.ledger.state import ChangeSet, State
 from server.store import documents, schema
-from server.store.connection import Database, Document, find, is_transient, store_errors, write
+from server.store.connection import (
+    BlockingDatabase,
+    Database,
+    Document,
+    Session,
+    found,
+    in_thread,
+    is_transient,
+    store_errors,
+    written,
+)
 
 _UNKNOWN_COMMIT: Final = "UnknownTransactionCommitResult"
 _COMMIT_ATTEMPTS: Final = 5
@@ -59,144 +67,124 @@ class LedgerStore:
         self._customers = _KnownCustomers()
 
     async def load(self, needs: Needs) -> Snapshot:
-        """Read everything at once; see the port."""
+        """Read what is needed; see the port."""
         state, read = State(), _Read()
-        loads: list[Awaitable[None]] = []
-        if needs.customers:
-            loads.append(self._load_customers(needs.customers, state))
-        if needs.wallets_of:
-            loads.append(self._load_wallets(needs.wallets_of, state, read))
-        if needs.orders:
-            loads.append(self._load_orders(needs.orders, state, read))
-        if needs.transactions_by_key:
-            loads.append(self._load_transactions(needs, state))
-        if needs.topups or needs.topups_by_key:
-            loads.append(self._load_topups(needs, state, read))
-        if needs.credits:
-            loads.append(self._load_credits(needs.credits, state))
-        if needs.events:
-            loads.append(self._load_events(needs.events, state, read))
-        await asyncio.gather(*loads)
+        unknown = self._recognise(needs.customers, state)
+
+        def load(database: BlockingDatabase) -> None:
+            if unknown:
+                _load_customers(database, unknown, state)
+            if needs.wallets_of:
+                _load_wallets(database, needs.wallets_of, state, read)
+            if needs.orders:
+                _load_orders(database, needs.orders, state, read)
+            if needs.transactions_by_key:
+                _load_transactions(database, needs, state)
+            if needs.topups or needs.topups_by_key:
+                _load_topups(database, needs, state, read)
+            if needs.credits:
+                _load_credits(database, needs.credits, state)
+            if needs.events:
+                _load_events(database, needs.events, state, read)
+
+        await in_thread(self._database, load)
+        self._customers.add(customer for customer in unknown if state.customers[customer])
         return Snapshot(state, read)
 
     async def commit(self, snapshot: Snapshot, changes: ChangeSet) -> None:
         """Write everything in one transaction; see the port."""
         read: _Read = snapshot.read
-        with store_errors():
-            session = await self._database.client.start_session()
-        try:
-            session.start_transaction(
-                read_concern=ReadConcern("snapshot"),
-                write_concern=WriteConcern("majority", j=True),
-                read_preference=ReadPreference.PRIMARY,
-            )
-            try:
-                await self._write(read, changes, session)
-            except BaseException:
-                await _abort(session)
-                raise
-            await _commit(session)
-        finally:
-            await session.end_session()
+        await in_thread(
+            self._database, lambda database: _write_in_transaction(database, read, changes)
+        )
 
-    async def _write(
-        self, read: _Read, changes: ChangeSet, session: AsyncIOMotorClientSession
-    ) -> None:
-        """Write collection by collection; hot wallets first, so that a conflict shows early."""
-        for collection, inserts, updates in (
-            (schema.WALLETS, *_wallet_writes(read, changes)),
-            (schema.TRANSACTIONS, _transaction_inserts(changes), []),
-            (schema.ORDERS, *_order_writes(read, changes)),
-            (schema.TOPUPS, *_topup_writes(read, changes)),
-            (schema.EVENTS, *_event_writes(read, changes)),
-        ):
-            if inserts:
-                await write(self._database, collection, "insert", inserts, session)
-            if updates:
-                touched = await write(self._database, collection, "update", updates, session)
-                if touched != len(updates):
-                    raise WriteConflict(f"{collection}: a record changed since it was read")
-
-    async def _load_customers(self, customers: set[str], state: State) -> None:
+    def _recognise(self, customers: set[str], state: State) -> list[str]:
+        """Note the customers who are known to exist; return the others, to be looked up."""
         unknown = [customer for customer in customers if not self._customers.has(customer)]
-        found: set[str] = set()
-        if unknown:
-            found = {
-                document["_id"]
-                for document in await find(
-                    self._database,
-                    schema.CUSTOMERS,
-                    {"_id": {"$in": unknown}},
-                    projection={"_id": 1},
-                )
-            }
-            self._customers.add(found)
-        for customer in customers:
-            state.customers[customer] = customer in found or customer not in unknown
+        state.customers = dict.fromkeys(customers, True)
+        return unknown
 
-    async def _load_wallets(self, customers: set[str], state: State, read: _Read) -> None:
-        for customer in customers:
-            state.wallets[customer] = {}
-        query = {"customer_id": _any_of(customers)}
-        for document in await find(self._database, schema.WALLETS, query):
-            wallet: Wallet = documents.read_wallet(document)
-            state.wallets[wallet.customer_id][wallet.currency_code] = wallet
-            read.wallet_versions[wallet.key] = wallet.version
 
-    async def _load_orders(self, orders: set[str], state: State, read: _Read) -> None:
-        state.orders = dict.fromkeys(orders)
-        for document in await find(self._database, schema.ORDERS, {"_id": _any_of(orders)}):
-            order = documents.read_order(document)
-            state.orders[order.order_id] = order
-            read.orders[order.order_id] = order
-            read.order_guards[order.order_id] = documents.order_guard(document)
+def _load_customers(database: BlockingDatabase, unknown: list[str], state: State) -> None:
+    query = {"_id": _any_of(unknown)}
+    documents_found = found(database, schema.CUSTOMERS, query, projection={"_id": 1})
+    existing = {document["_id"] for document in documents_found}
+    for customer in unknown:
+        state.customers[customer] = customer in existing
 
-    async def _load_transactions(self, needs: Needs, state: State) -> None:
-        state.transactions_by_key = dict.fromkeys(needs.transactions_by_key)
-        keys = {documents.idempotency_id(key) for key in needs.transactions_by_key}
-        query = {"idempotency_id": _any_of(keys)}
-        for document in await find(self._database, schema.TRANSACTIONS, query):
-            transaction = documents.read_transaction(document)
-            if transaction.idempotency is not None:
-                state.transactions_by_key[transaction.idempotency.key] = transaction
 
-    async def _load_topups(self, needs: Needs, state: State, read: _Read) -> None:
-        state.topups = dict.fromkeys(needs.topups)
-        state.topups_by_key = dict.fromkeys(needs.topups_by_key)
-        keys = {documents.idempotency_id(key) for key in needs.topups_by_key}
-        either = [
-            {name: _any_of(values)}
-            for name, values in (("_id", needs.topups), ("idempotency_id", keys))
-            if values
-        ]
-        query = either[0] if len(either) == 1 else {"$or": either}
-        for document in await find(self._database, schema.TOPUPS, query):
-            topup = documents.read_topup(document)
-            state.topups[topup.topup_id] = topup
-            state.topups_by_key[topup.idempotency.key] = topup
-            read.topup_versions[topup.topup_id] = topup.version
+def _load_wallets(
+    database: BlockingDatabase, customers: set[str], state: State, read: _Read
+) -> None:
+    for customer in customers:
+        state.wallets[customer] = {}
+    query = {"customer_id": _any_of(customers)}
+    for document in found(database, schema.WALLETS, query):
+        wallet: Wallet = documents.read_wallet(document)
+        state.wallets[wallet.customer_id][wallet.currency_code] = wallet
+        read.wallet_versions[wallet.key] = wallet.version
 
-    async def _load_credits(self, payments: set[GatewayPaymentKey], state: State) -> None:
-        state.credits = dict.fromkeys(payments)
-        either = [
-            {"gateway": payment.gateway, "gateway_payment_id": payment.payment_id}
-            for payment in payments
-        ]
-        for document in await find(
-            self._database,
-            schema.TRANSACTIONS,
-            {"type": TransactionType.TOPUP.value, "$or": either},
-            projection={"gateway": 1, "gateway_payment_id": 1, "topup_id": 1},
-        ):
-            key = GatewayPaymentKey(document["gateway"], document["gateway_payment_id"])
-            state.credits[key] = document["topup_id"]
 
-    async def _load_events(self, events: set[str], state: State, read: _Read) -> None:
-        state.events = dict.fromkeys(events)
-        for document in await find(self._database, schema.EVENTS, {"_id": _any_of(events)}):
-            event = documents.read_event(document)
-            state.events[event.received.key] = event
-            read.events.add(event.received.key)
+def _load_orders(database: BlockingDatabase, orders: set[str], state: State, read: _Read) -> None:
+    state.orders = dict.fromkeys(orders)
+    for document in found(database, schema.ORDERS, {"_id": _any_of(orders)}):
+        order = documents.read_order(document)
+        state.orders[order.order_id] = order
+        read.orders[order.order_id] = order
+        read.order_guards[order.order_id] = documents.order_guard(document)
+
+
+def _load_transactions(database: BlockingDatabase, needs: Needs, state: State) -> None:
+    state.transactions_by_key = dict.fromkeys(needs.transactions_by_key)
+    keys = {documents.idempotency_id(key) for key in needs.transactions_by_key}
+    query = {"idempotency_id": _any_of(keys)}
+    for document in found(database, schema.TRANSACTIONS, query):
+        transaction = documents.read_transaction(document)
+        if transaction.idempotency is not None:
+            state.transactions_by_key[transaction.idempotency.key] = transaction
+
+
+def _load_topups(database: BlockingDatabase, needs: Needs, state: State, read: _Read) -> None:
+    state.topups = dict.fromkeys(needs.topups)
+    state.topups_by_key = dict.fromkeys(needs.topups_by_key)
+    keys = {documents.idempotency_id(key) for key in needs.topups_by_key}
+    either = [
+        {name: _any_of(values)}
+        for name, values in (("_id", needs.topups), ("idempotency_id", keys))
+        if values
+    ]
+    query = either[0] if len(either) == 1 else {"$or": either}
+    for document in found(database, schema.TOPUPS, query):
+        topup = documents.read_topup(document)
+        state.topups[topup.topup_id] = topup
+        state.topups_by_key[topup.idempotency.key] = topup
+        read.topup_versions[topup.topup_id] = topup.version
+
+
+def _load_credits(
+    database: BlockingDatabase, payments: set[GatewayPaymentKey], state: State
+) -> None:
+    state.credits = dict.fromkeys(payments)
+    either = [
+        {"gateway": payment.gateway, "gateway_payment_id": payment.payment_id}
+        for payment in payments
+    ]
+    for document in found(
+        database,
+        schema.TRANSACTIONS,
+        {"type": TransactionType.TOPUP.value, "$or": either},
+        projection={"gateway": 1, "gateway_payment_id": 1, "topup_id": 1},
+    ):
+        key = GatewayPaymentKey(document["gateway"], document["gateway_payment_id"])
+        state.credits[key] = document["topup_id"]
+
+
+def _load_events(database: BlockingDatabase, events: set[str], state: State, read: _Read) -> None:
+    state.events = dict.fromkeys(events)
+    for document in found(database, schema.EVENTS, {"_id": _any_of(events)}):
+        event = documents.read_event(document)
+        state.events[event.received.key] = event
+        read.events.add(event.received.key)
 
 
 Writes = tuple[list[Document], list[Document]]
@@ -264,21 +252,55 @@ def _any_of(values: Iterable[str]) -> Document:
     return {"$in": list(values)}
 
 
-async def _abort(session: AsyncIOMotorClientSession) -> None:
+def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: ChangeSet) -> None:
+    with store_errors():
+        session = database.client.start_session()
+    with session:
+        session.start_transaction(
+            read_concern=ReadConcern("snapshot"),
+            write_concern=WriteConcern("majority", j=True),
+            read_preference=ReadPreference.PRIMARY,
+        )
+        try:
+            _write(database, read, changes, session)
+        except BaseException:
+            _abort(session)
+            raise
+        _commit(session)
+
+
+def _write(database: BlockingDatabase, read: _Read, changes: ChangeSet, session: Session) -> None:
+    """Write collection by collection; hot wallets first, so that a conflict shows early."""
+    for collection, inserts, updates in (
+        (schema.WALLETS, *_wallet_writes(read, changes)),
+        (schema.TRANSACTIONS, _transaction_inserts(changes), []),
+        (schema.ORDERS, *_order_writes(read, changes)),
+        (schema.TOPUPS, *_topup_writes(read, changes)),
+        (schema.EVENTS, *_event_writes(read, changes)),
+    ):
+        if inserts:
+            written(database, collection, "insert", inserts, session)
+        if updates:
+            touched = written(database, collection, "update", updates, session)
+            if touched != len(updates):
+                raise WriteConflict(f"{collection}: a record changed since it was read")
+
+
+def _abort(session: Session) -> None:
     """Give up the transaction; where that gets no answer, MongoDB does so by itself."""
     try:
-        await session.abort_transaction()
+        session.abort_transaction()
     except PyMongoError:
         return
 
 
-async def _commit(session: AsyncIOMotorClientSession) -> None:
+def _commit(session: Session) -> None:
     """Commit, and ask again as long as MongoDB does not say what became of it."""
     for attempt in range(_COMMIT_ATTEMPTS):
         if attempt:
-            await asyncio.sleep(_COMMIT_RETRY_SECONDS * attempt)
+            time.sleep(_COMMIT_RETRY_SECONDS * attempt)
         try:
-            await session.commit_transaction()
+            session.commit_transaction()
         except PyMongoError as error:
             if error.has_error_label(_UNKNOWN_COMMIT):
                 continue

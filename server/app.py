@@ -16,10 +16,10 @@ from aiohttp import web
 from gateway_adapters.gateway import Gateway
 from gateway_adapters.paypal import Paypal, PaypalSettings
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings
-from server.commit.committer import CommitSettings, Committer, wall_clock_ms
+from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, read_key_set
-from server.listening import address_of, bind, http_server
+from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import CONTENT_TYPE, Metrics
 from server.poller import Poller
 from server.rpc.auth import Authenticator, VerificationKey
@@ -33,6 +33,8 @@ from server.store.connection import Database, check_replica_set, connect
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.topups import Topups
+from server.workers.peers import SharedCommitter
+from server.workers.place import Place
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
 _GARBAGE_THRESHOLD: Final = 50_000
@@ -50,8 +52,12 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
+async def running_server(
+    settings: Settings, place: Place | None = None
+) -> AsyncIterator[RunningServer]:
     """Serve as long as the context lasts; it is entered once calls are taken.
+
+    `place` is that of a worker among several on the same port; None for a server of its own.
 
     Leaving stops taking calls, lets the running ones finish, commits what is queued, writes the
     audit, and closes MongoDB last.
@@ -69,10 +75,17 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
             Committer(LedgerStore(database), metrics, commit_settings(settings))
         )
         metrics.watch_queue(lambda: committer.queued)
+        submitter: Submitter = committer
+        if place is not None:
+            submitter = await resources.enter_async_context(SharedCommitter(committer, place))
         queries = MongoQueries(database)
-        topups = Topups(committer, queries, gateways(settings, session), wall_clock_ms)
+        topups = Topups(submitter, queries, gateways(settings, session), wall_clock_ms)
         resources.push_async_callback(topups.close)
-        metrics_socket = bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
+        metrics_socket = (
+            bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
+            if place is None
+            else bind_unix(place.metrics_socket)
+        )
         metrics_address = address_of(metrics_socket)
         await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
         rpc = await resources.enter_async_context(
@@ -81,12 +94,13 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
+                shares_port=place is not None,
             )
         )
         await _prepare(database)
         first_poll_ms = round(settings.poll_first_seconds * 1_000)
         slot.servicer = WalletPaymentServicer(
-            committer,
+            submitter,
             queries,
             topups,
             PageTokens(await schema.page_token_key(database)),

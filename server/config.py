@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     poll_interval_seconds: float = Field(
         default=5.0, ge=0.05, le=3_600, description="How often is looked for top-ups to ask about."
     )
+    workers: int = Field(
+        default=1, ge=1, le=64, description="Server processes on one port; `serve --workers`."
+    )
     commit_lanes: int = Field(default=1, ge=1, le=64, description="Lanes of the commit path.")
     commit_max_batch: int = Field(
         default=256, ge=1, le=1_000, description="Commands in one transaction at most."

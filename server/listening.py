@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from aiohttp import web
 
@@ -30,8 +31,18 @@ def bind(address: str, variable: str) -> socket.socket:
         raise AddressInUse(variable, address) from None
 
 
+def bind_unix(path: Path) -> socket.socket:
+    """Bind a socket in the file system, in place of an earlier one."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound.bind(str(path))
+    return bound
+
+
 def address_of(bound: socket.socket) -> str:
-    """Return the host:port that a socket is bound to."""
+    """Return the host:port, or the path, that a socket is bound to."""
+    if bound.family is socket.AF_UNIX:
+        return str(bound.getsockname())
     host, port = bound.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

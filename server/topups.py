@@ -22,7 +22,7 @@ from gateway_adapters.gateway import (
     Proof,
     WebhookEvent,
 )
-from server.commit.committer import Committer
+from server.commit.committer import Submitter
 from server.commit.errors import Rejected
 from server.ledger.commands import (
     ApplyPayment,
@@ -84,7 +84,7 @@ class Topups:
 
     def __init__(
         self,
-        committer: Committer,
+        committer: Submitter,
         queries: Queries,
         gateways: Mapping[str, Gateway],
         now_ms: Callable[[], int],

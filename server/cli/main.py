@@ -35,6 +35,8 @@ from server.store.connection import BadConnectionString, NotAReplicaSet
 from server.store.embedded import EmbeddedMongoError
 from server.store.schema import NewerSchema
 from server.store.seed import ORDERS
+from server.workers.place import Place
+from server.workers.supervisor import supervised_workers
 
 _EXPECTED = (
     SettingsError,
@@ -92,15 +94,44 @@ def up() -> None:
 
 
 @cli.command()
-def serve() -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Server processes on one port; WALLET_WORKERS by default.",
+)
+def serve(workers: int | None) -> None:
     """Run the server on the database and the gateways that the settings name."""
     settings = load_settings()
     settings.check_serving()
     configure_logs(settings)
+    count = workers or settings.workers
+    if count == 1:
+        _serve(settings, None)
+        return
 
+    async def supervise() -> None:
+        async with supervised_workers(settings, count):
+            await asyncio.Event().wait()
+
+    _run_until_stopped(supervise)
+
+
+@cli.command(hidden=True)
+@click.argument("index", type=int)
+@click.argument("count", type=int)
+@click.argument("folder", type=click.Path(path_type=Path))
+def worker(index: int, count: int, folder: Path) -> None:
+    """Run one of the workers of `serve --workers`, which starts them."""
+    settings = load_settings()
+    settings.check_serving()
+    configure_logs(settings)
+    _serve(settings, Place(index, count, folder))
+
+
+def _serve(settings: Settings, place: Place | None) -> None:
     async def run() -> None:
         try:
-            async with running_server(settings):
+            async with running_server(settings, place):
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
             # Everything is closed. What may be left are calls of the driver that a hanging MongoDB

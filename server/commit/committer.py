@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from server.commit.errors import QueueFull, Unavailable
 from server.commit.lane import Lane, Observer, Pending, RetryPolicy
@@ -38,6 +38,19 @@ class CommitSettings:
 def wall_clock_ms() -> int:
     """Return the time in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+class Submitter(Protocol):
+    """Who carries out commands: the committer here, or the one that they belong to."""
+
+    async def submit(self, command: Command, timeout_seconds: float | None = None) -> Reply:
+        """Carry out `command`, durably, and return its reply.
+
+        A caller that goes away leaves its command to be carried out or not, never half.
+
+        Raises:
+            CommitError: see its module for the kinds.
+        """
 
 
 class Committer:
@@ -92,18 +105,17 @@ class Committer:
             await asyncio.wait(late, timeout=_CANCEL_SECONDS)
 
     @property
+    def budget_seconds(self) -> float:
+        """How long a command is tried at most."""
+        return self._settings.budget_seconds
+
+    @property
     def queued(self) -> int:
         """How many commands wait for their turn."""
         return sum(len(lane) for lane in self._lanes)
 
     async def submit(self, command: Command, timeout_seconds: float | None = None) -> Reply:
-        """Carry out `command`, durably, and return its reply.
-
-        A caller that goes away leaves its command to be carried out or not, never half.
-
-        Raises:
-            CommitError: see its module for the kinds.
-        """
+        """Carry out `command` in its lane; see Submitter."""
         if self._is_closing:
             raise Unavailable
         if self.queued >= self._settings.max_queue:

@@ -18,8 +18,6 @@ from server.rpc.edge import SERVICE
 _MAX_MESSAGE_BYTES: Final = 512 * 1024
 """Room for the largest webhook with its headers."""
 _OPTIONS: Final = (
-    # A second server on the same port would share its calls silently.
-    ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1_000),
@@ -49,13 +47,17 @@ async def rpc_server(
     address: str,
     has_reflection: bool,
     grace_seconds: float,
+    shares_port: bool = False,
 ) -> AsyncIterator[RpcServer]:
     """Serve, NOT_SERVING at first; leaving refuses new calls and lets running ones finish.
+
+    With `shares_port` others may listen on the same address, each getting some of the connections.
 
     Raises:
         AddressInUse.
     """
-    server = grpc.aio.server(options=_OPTIONS)
+    # Unless it is meant, a second server on the same port would take some of its calls silently.
+    server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shares_port))))
     server.add_generic_rpc_handlers((handler,))
     health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

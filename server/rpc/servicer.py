@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server.commit.committer import Committer
+from server.commit.committer import Submitter
 from server.commit.errors import Rejected
 from server.ledger.decisions import PaymentReply, RefundReply
 from server.ledger.events import topup_not_found
@@ -34,7 +34,7 @@ class WalletPaymentServicer:
 
     def __init__(
         self,
-        committer: Committer,
+        committer: Submitter,
         queries: Queries,
         topups: Topups,
         page_tokens: PageTokens,

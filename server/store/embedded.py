@@ -5,10 +5,8 @@ for x86-64 Linux. It is for development and tests.
 """
 
 import asyncio
-import ctypes
 import importlib.util
 import shutil
-import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +16,7 @@ from typing import Final
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from server.processes import end_with_parent
 from server.store.connection import Document
 
 _REPLICA_SET: Final = "wallet"
@@ -25,7 +24,6 @@ _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 20.0
 _TRANSACTION_SECONDS: Final = 5
 _ALREADY_INITIALIZED: Final = 23
-_PARENT_DEATH_SIGNAL: Final = 1
 
 
 class EmbeddedMongoError(Exception):
@@ -61,7 +59,7 @@ async def embedded_mongod(
         *("--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION_SECONDS}"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
+        preexec_fn=end_with_parent,
         start_new_session=True,
     )
     try:
@@ -170,9 +168,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end mongod when this process dies, however it dies (Linux only)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from server.commit.errors import QueueFull, Unavailable
-from server.commit.lane import Lane, Observer, Pending, RetryPolicy
+from server.commit.lane import BatchLimit, Lane, Observer, Pending, RetryPolicy
 from server.commit.port import Store
 from server.ledger.commands import Command, lane_key
 from server.ledger.decisions import Reply
@@ -25,7 +25,9 @@ class CommitSettings:
 
     lanes: int = 1
     max_batch: int = 256
-    """Commands in one transaction."""
+    """Commands in one transaction, at most."""
+    slow_batch_seconds: float = 0.5
+    """A batch that takes longer makes the next ones smaller."""
     max_queue: int = 4_096
     """Commands that wait in all lanes together; more are refused."""
     budget_seconds: float = 10.0
@@ -69,7 +71,7 @@ class Committer:
         self._lanes = [
             Lane(
                 store,
-                max_batch=self._settings.max_batch,
+                limit=BatchLimit(self._settings.max_batch, self._settings.slow_batch_seconds),
                 retry=self._settings.retry,
                 now_ms=now_ms,
                 jitter=jitter,

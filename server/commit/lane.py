@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from server.commit.errors import (
@@ -34,6 +34,7 @@ from server.ledger.state import ChangeSet, State
 
 _CONFLICTS_OF_A_BATCH: Final = 5
 """So often a batch loses to others before it is halved to find whom it is that always loses."""
+_SMALLEST_LIMIT: Final = 16
 _CONFLICTS_ALONE: Final = 12
 """So often a command alone loses before its caller is told; with the waits, in some seconds."""
 
@@ -63,6 +64,31 @@ class RetryPolicy:
 
 
 @dataclass(slots=True)
+class BatchLimit:
+    """How many commands may be carried out together just now.
+
+    Where the store is slow, a large batch takes longer than callers wait, and all of it is lost
+    when it fails: the limit halves with each batch that took too long, and grows back slowly.
+    """
+
+    most: int
+    slow_seconds: float
+    """A batch that takes longer was too large."""
+    now: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the most."""
+        self.now = self.most
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Take account of a batch of `size` that took so long."""
+        if seconds > self.slow_seconds:
+            self.now = max(min(_SMALLEST_LIMIT, self.most), min(self.now, size) // 2)
+        else:
+            self.now = min(self.most, self.now + 1 + self.now // 8)
+
+
+@dataclass(slots=True)
 class Pending:
     """A command that waits for its outcome, until `deadline` (in the loop's time, seconds)."""
 
@@ -80,14 +106,14 @@ class Lane:
         self,
         store: Store,
         *,
-        max_batch: int,
+        limit: BatchLimit,
         retry: RetryPolicy,
         now_ms: Callable[[], int],
         jitter: Callable[[], float],
         observer: Observer,
     ) -> None:
         self._store = store
-        self._max_batch = max_batch
+        self._limit = limit
         self._retry = retry
         self._now_ms = now_ms
         self._jitter = jitter
@@ -119,7 +145,7 @@ class Lane:
                 self._something_queued.clear()
                 await self._something_queued.wait()
                 continue
-            batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
+            batch = [self._queue.popleft() for _ in range(min(self._limit.now, len(self._queue)))]
             await self._carry_out(batch)
 
     async def _carry_out(self, batch: Sequence[Pending], *, may_be_written: bool = False) -> None:
@@ -152,7 +178,9 @@ class Lane:
                 await self._isolate(batch, error, may_be_written=may_be_written)
                 return
             else:
-                self._observer.batch_committed(len(batch), loop.time() - started)
+                seconds = loop.time() - started
+                self._limit.learn(len(batch), seconds)
+                self._observer.batch_committed(len(batch), seconds)
                 return
             self._observer.batch_retried(type(cause).__name__)
             attempt += 1

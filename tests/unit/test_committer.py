@@ -20,7 +20,7 @@ from server.commit.errors import (
     Rejected,
     Unavailable,
 )
-from server.commit.lane import RetryPolicy
+from server.commit.lane import BatchLimit, RetryPolicy
 from server.commit.port import (
     OutcomeUnknown,
     Snapshot,
@@ -657,3 +657,25 @@ async def test_a_payment_and_its_refunds_in_any_batches_conserve_money() -> None
             assert all(isinstance(reply, PaymentReply) for reply in replies)
             assert all(isinstance(reply, RefundReply) for reply in refunds)
     assert balance(store) == 1_000 - 12 * 5 * 2
+
+
+def test_batches_shrink_while_the_store_is_slow_and_grow_back() -> None:
+    """A batch that took too long halves the next ones, down to a floor; fast ones undo that."""
+    limit = BatchLimit(most=256, slow_seconds=0.5)
+    limit.learn(200, 0.6)
+    assert limit.now == 100
+    for _ in range(10):
+        limit.learn(limit.now, 0.6)
+    assert limit.now == 16
+    for _ in range(40):
+        limit.learn(limit.now, 0.1)
+    assert limit.now == 256
+
+
+def test_a_small_limit_stays_as_it_was_set() -> None:
+    """A limit below the floor neither grows over what was set nor falls to nothing."""
+    limit = BatchLimit(most=3, slow_seconds=0.5)
+    limit.learn(3, 0.6)
+    assert limit.now == 3
+    limit.learn(3, 0.1)
+    assert limit.now == 3

@@ -19,6 +19,7 @@ from server.commit.errors import (
     Rejected,
     Unavailable,
 )
+from server.commit.memory import Memory
 from server.commit.port import (
     OutcomeUnknown,
     Store,
@@ -99,6 +100,16 @@ class Pending:
     """What its caller is told when the time is over now."""
 
 
+@dataclass(slots=True)
+class _Decided:
+    """What a batch comes to."""
+
+    outcomes: list[Reply | CommitError] = field(default_factory=list)
+    changes: ChangeSet = field(default_factory=ChangeSet)
+    is_all_written: bool = True
+    """Whether each command changes something, so that the commit checks what it relied upon."""
+
+
 class Lane:
     """Carries out what is queued, batch by batch, as long as `run` runs."""
 
@@ -118,6 +129,7 @@ class Lane:
         self._now_ms = now_ms
         self._jitter = jitter
         self._observer = observer
+        self._memory = Memory()
         self._queue: deque[Pending] = deque()
         self._is_closing = False
         self._something_queued = asyncio.Event()
@@ -160,7 +172,7 @@ class Lane:
                 pending.if_too_late = Unavailable
             started = loop.time()
             try:
-                await self._attempt(batch)
+                await self._attempt(batch, is_first=attempt == 0 and not may_be_written)
             except StoreUnavailable as error:
                 may_be_written |= isinstance(error, OutcomeUnknown)
                 cause: StoreError = error
@@ -186,16 +198,33 @@ class Lane:
             attempt += 1
             await asyncio.sleep(self._retry.wait_seconds(attempt, self._jitter()))
 
-    async def _attempt(self, batch: Sequence[Pending]) -> None:
-        """Carry out the batch once; only what was committed is told to anyone."""
+    async def _attempt(self, batch: Sequence[Pending], *, is_first: bool) -> None:
+        """Carry out the batch once; only what was committed is told to anyone.
+
+        The first time it is decided on what is remembered, as long as that ends in writes alone.
+        """
         needs = Needs()
         for pending in batch:
             needs.add(pending.command)
-        snapshot = await self._store.load(needs)
-        outcomes, changes = self._decide_all(batch, snapshot.state)
-        if changes:
-            await self._store.commit(snapshot, changes)
-        for pending, outcome in zip(batch, outcomes, strict=True):
+        recalled = self._memory.recall(needs) if is_first else None
+        decided = None
+        if recalled is not None:
+            snapshot = await self._store.load(recalled.missing)
+            recalled.complete(snapshot.state)
+            self._store.trust(snapshot, recalled.each_wallet())
+            decided = self._decide_all(batch, snapshot.state)
+        if decided is None or not decided.is_all_written:
+            snapshot = await self._store.load(needs)
+            decided = self._decide_all(batch, snapshot.state)
+        if decided.changes:
+            try:
+                await self._store.commit(snapshot, decided.changes)
+            except BaseException as error:
+                is_misled = recalled is not None and isinstance(error, WriteConflict)
+                self._memory.forget(needs.wallets_of, is_wary=is_misled)
+                raise
+        self._memory.learn(snapshot.state)
+        for pending, outcome in zip(batch, decided.outcomes, strict=True):
             if pending.outcome.done():
                 continue
             if isinstance(outcome, CommitError):
@@ -203,13 +232,10 @@ class Lane:
             else:
                 pending.outcome.set_result(outcome)
 
-    def _decide_all(
-        self, batch: Sequence[Pending], state: State
-    ) -> tuple[list[Reply | CommitError], ChangeSet]:
+    def _decide_all(self, batch: Sequence[Pending], state: State) -> "_Decided":
         """Decide one command after another, each on what the ones before it changed."""
         now_ms = self._now_ms()
-        outcomes: list[Reply | CommitError] = []
-        changes = ChangeSet()
+        decided = _Decided()
         for pending in batch:
             try:
                 decision = decide(state, pending.command, now_ms)
@@ -217,15 +243,18 @@ class Lane:
                 _log.exception("deciding a %s failed", type(pending.command).__name__)
                 failed = CommandFailed()
                 failed.__cause__ = error
-                outcomes.append(failed)
+                decided.outcomes.append(failed)
+                decided.is_all_written = False
                 continue
             if isinstance(decision, Rejection):
-                outcomes.append(Rejected(decision))
+                decided.outcomes.append(Rejected(decision))
+                decided.is_all_written = False
                 continue
             state.apply(decision.changes)
-            changes.add(decision.changes)
-            outcomes.append(decision.reply)
-        return outcomes, changes
+            decided.changes.add(decision.changes)
+            decided.outcomes.append(decision.reply)
+            decided.is_all_written &= bool(decision.changes)
+        return decided
 
     async def _isolate(
         self, batch: Sequence[Pending], error: Exception, *, may_be_written: bool

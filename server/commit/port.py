@@ -9,10 +9,12 @@ Errors a store raises:
     `-- WriteRefused       the store will never take these records; nothing was written
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from server.ledger.commands import Needs
+from server.ledger.records import Wallet
 from server.ledger.state import ChangeSet, State
 
 
@@ -54,6 +56,9 @@ class Store(Protocol):
         Raises:
             StoreUnavailable.
         """
+
+    def trust(self, snapshot: Snapshot, wallets: Iterable[Wallet]) -> None:
+        """Let `wallets` stand as if the snapshot had loaded them; a commit finds out if not so."""
 
     async def commit(self, snapshot: Snapshot, changes: ChangeSet) -> None:
         """Write all changes in one durable transaction, if nothing changed since `snapshot`.

@@ -91,6 +91,12 @@ class LedgerStore:
         self._customers.add(customer for customer in unknown if state.customers[customer])
         return Snapshot(state, read)
 
+    def trust(self, snapshot: Snapshot, wallets: Iterable[Wallet]) -> None:
+        """Guard the wallets' writes by the versions that they have here; see the port."""
+        versions: dict[WalletKey, int] = snapshot.read.wallet_versions
+        for wallet in wallets:
+            versions[wallet.key] = wallet.version
+
     async def commit(self, snapshot: Snapshot, changes: ChangeSet) -> None:
         """Write everything in one transaction; see the port."""
         read: _Read = snapshot.read

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
@@ -83,10 +83,13 @@ class MemoryStore:
     before_commit: Callable[[], Awaitable[Any]] | None = None
     commits: list[ChangeSet] = field(default_factory=list)
     """What was written, commit by commit."""
+    loads: list[Needs] = field(default_factory=list)
+    """What was asked for, load by load."""
 
     async def load(self, needs: Needs) -> Snapshot:
         """Return the records; see the port."""
         await asyncio.sleep(0)
+        self.loads.append(needs)
         if needs.orders & self.unreadable_orders:
             raise ValueError("the amount is no number")
         by_key = {t.idempotency.key: t for t in self.transactions.values() if t.idempotency}
@@ -114,6 +117,10 @@ class MemoryStore:
             events={event: self.events.get(event) for event in needs.events},
         )
         return Snapshot(state, self._records())
+
+    def trust(self, snapshot: Snapshot, wallets: Iterable[Wallet]) -> None:
+        """Take wallets as read; see the port."""
+        snapshot.read[0].update({wallet.key: wallet for wallet in wallets})
 
     async def commit(self, snapshot: Snapshot, changes: ChangeSet) -> None:
         """Write everything or nothing; see the port."""
@@ -145,10 +152,9 @@ class MemoryStore:
             if any(read[place].get(key) is not records.get(key) for key in written[place]):
                 raise WriteConflict
         transactions = {t.transaction_id: t for t in changes.transactions}
-        keys = {t.idempotency for t in self.transactions.values() if t.idempotency}
-        if transactions.keys() & self.transactions.keys() or any(
-            t.idempotency in keys for t in changes.transactions
-        ):
+        keys = {t.idempotency.key for t in self.transactions.values() if t.idempotency}
+        added = {t.idempotency.key for t in changes.transactions if t.idempotency}
+        if transactions.keys() & self.transactions.keys() or added & keys:
             raise WriteConflict
         self.wallets |= changes.wallets
         self.orders |= changes.orders
@@ -202,7 +208,8 @@ def store_with(balance: int, customer: str = "asha") -> MemoryStore:
 def give(store: MemoryStore, balance: int, customer: str) -> None:
     """Put a wallet into the store, made by one top-up."""
     wallet, credit = post(
-        empty_wallet(WalletKey(customer, "INR"), 0),
+        store.wallets.get(WalletKey(customer, "INR"))
+        or empty_wallet(WalletKey(customer, "INR"), 0),
         TransactionType.TOPUP,
         balance,
         gateway_account("razorpay", "INR"),
@@ -679,3 +686,68 @@ def test_a_small_limit_stays_as_it_was_set() -> None:
     assert limit.now == 3
     limit.learn(3, 0.1)
     assert limit.now == 3
+
+
+async def test_what_was_written_is_not_read_again() -> None:
+    """The next payment of a wallet needs its order alone; wallet and key are taken for granted."""
+    store = store_with(100)
+    async with committer(store, Notes()) as work:
+        await work.submit(payment(10))
+        await work.submit(payment(10))
+    assert [bool(needs.wallets_of) for needs in store.loads] == [True, False]
+    assert not any(needs.transactions_by_key for needs in store.loads)
+    assert all(needs.orders for needs in store.loads)
+    assert balance(store) == 80
+
+
+async def test_a_wallet_that_others_have_changed_is_noticed_by_the_commit() -> None:
+    """What is remembered is outdated: the payment is decided anew, and nothing is overwritten."""
+    store, notes = store_with(100), Notes()
+    async with committer(store, notes) as work:
+        await work.submit(payment(10))
+        give(store, 1_000, "asha")
+        reply = await work.submit(payment(10))
+    assert isinstance(reply, PaymentReply)
+    assert reply.wallet.balance == 1_080
+    assert notes.retries == ["WriteConflict"]
+
+
+async def test_a_refusal_is_never_told_from_memory() -> None:
+    """Money came in elsewhere: the payment that memory says cannot be paid is paid."""
+    store = store_with(15)
+    async with committer(store, Notes()) as work:
+        await work.submit(payment(10))
+        give(store, 100, "asha")
+        reply = await work.submit(payment(50))
+    assert isinstance(reply, PaymentReply)
+    assert balance(store) == 55
+
+
+async def test_a_repeat_gets_its_first_answer_although_its_key_was_taken_for_new() -> None:
+    """A repeated key is noticed by the commit, and answered as it was the first time."""
+    store, notes = store_with(100), Notes()
+    command = payment(10)
+    async with committer(store, notes) as work:
+        first = await work.submit(command)
+        await work.submit(payment(10))
+        again = await work.submit(command)
+    assert isinstance(first, PaymentReply)
+    assert isinstance(again, PaymentReply)
+    assert (again.payment, again.transaction) == (first.payment, first.transaction)
+    assert again.wallet.balance == 90
+    assert balance(store) == 80
+    assert len(store.commits) == 2
+
+
+async def test_a_memory_that_misled_is_left_alone_for_a_while() -> None:
+    """After others wrote to its wallets, a lane reads again before each batch for some batches."""
+    store, notes = store_with(1_000), Notes()
+    async with committer(store, notes) as work:
+        await work.submit(payment(1))
+        give(store, 1_000, "asha")
+        for _ in range(20):
+            await work.submit(payment(1))
+    read = [bool(needs.wallets_of) for needs in store.loads]
+    assert read[2:10] == [True] * 8
+    assert read[-1] is False
+    assert notes.retries == ["WriteConflict"]

@@ -1,0 +1,81 @@
+"""What a lane remembers of wallets that it has written, so that the next batch need not read them.
+
+What is remembered may be outdated: other servers write too. So only what ends in a write may be
+decided on it, since the commit finds out whether each record still is what was taken for granted.
+Whatever writes nothing (a refusal, a repeat) is decided anew on what the store says.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from server.ledger.commands import Needs
+from server.ledger.records import Wallet
+from server.ledger.state import State
+
+MAX_CUSTOMERS: Final = 20_000
+_WARY_BATCHES: Final = 8
+"""After it misled, a memory is not asked for so many batches: whoever made it wrong may go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What is remembered of a batch's needs, and what is still to be loaded."""
+
+    needs: Needs
+    wallets: dict[str, dict[str, Wallet]]
+    missing: Needs
+
+    def complete(self, state: State) -> None:
+        """Add what is remembered to what was loaded; keys are taken to be new."""
+        state.wallets |= self.wallets
+        state.transactions_by_key = dict.fromkeys(self.needs.transactions_by_key)
+        state.topups_by_key = dict.fromkeys(self.needs.topups_by_key) | state.topups_by_key
+
+    def each_wallet(self) -> Iterator[Wallet]:
+        """Go through the remembered wallets."""
+        for wallets in self.wallets.values():
+            yield from wallets.values()
+
+
+class Memory:
+    """The wallets of the customers who were seen last, by customer and currency."""
+
+    def __init__(self) -> None:
+        self._wallets: OrderedDict[str, dict[str, Wallet]] = OrderedDict()
+        self._wary = 0
+
+    def recall(self, needs: Needs) -> Recalled | None:
+        """Return what is remembered; None where it is better not to rely on it."""
+        if self._wary:
+            self._wary -= 1
+            return None
+        # Copies: what is decided must not be remembered before it is written.
+        known = {
+            customer: dict(self._wallets[customer])
+            for customer in needs.wallets_of
+            if customer in self._wallets
+        }
+        missing = replace(
+            needs,
+            wallets_of=needs.wallets_of - known.keys(),
+            transactions_by_key=set(),
+            topups_by_key=set(),
+        )
+        return Recalled(needs, known, missing)
+
+    def learn(self, state: State) -> None:
+        """Remember the wallets as a batch left them, once it is written."""
+        for customer, wallets in state.wallets.items():
+            self._wallets[customer] = wallets
+            self._wallets.move_to_end(customer)
+        while len(self._wallets) > MAX_CUSTOMERS:
+            self._wallets.popitem(last=False)
+
+    def forget(self, customers: Iterable[str], *, is_wary: bool) -> None:
+        """Forget what may be wrong by now; a wary one relies on nothing for a while."""
+        for customer in customers:
+            self._wallets.pop(customer, None)
+        if is_wary:
+            self._wary = _WARY_BATCHES

@@ -186,7 +186,8 @@ class Gateway(Protocol):
     async def order_of(self, payment_id: str) -> str:
         """Return the gateway's order that a payment belongs to; empty where there is none.
 
-        It is asked for reports that name only the payment, such as a dispute's.
+        It is asked for reports that name only the payment, such as a dispute's, or a payment's that
+        was made without an order. `payment_id` may be empty.
 
         Raises:
             GatewayUnavailable, GatewayRefused.

@@ -1,4 +1,4 @@
-"""UPI: the URI that opens a payment app on a phone, and the QR code that carries it.
+"""UPI: the URI that opens a payment app on a phone, made and read, and the QR code that carries it.
 
 Source of the rules: NPCI, UPI Linking Specifications 1.6, section 2; for Google Pay on iOS,
 https://developers.google.com/pay/india/api/ios/in-app-payments. What the app answers afterwards
@@ -9,7 +9,7 @@ import io
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import segno
 
@@ -29,6 +29,8 @@ _VPA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}@[A-Za-z][A-Za-z0-9]{
 _UPI: Final = "upi://pay?"
 _GOOGLE_PAY_IOS: Final = "gpay://upi/pay?"
 _URI: Final = re.compile(r"upi://pay\?[!-~]+")
+_READ: Final = frozenset({"pa", "am", "cu"})
+_RUPEES: Final = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
 
 
 class InvalidIntent(Exception):
@@ -66,6 +68,14 @@ class UpiIntent:
             raise InvalidIntent("amount", "Must be more than nothing, and within bounds.")
 
 
+@dataclass(frozen=True, slots=True)
+class AskedPayment:
+    """What a `upi://` URI asks its reader to pay, and to whom."""
+
+    payee_vpa: str
+    amount: Money
+
+
 def is_vpa(text: str) -> bool:
     """Tell whether the text has the shape of a virtual payment address, such as `name@bank`."""
     return _VPA.fullmatch(text) is not None
@@ -80,6 +90,32 @@ def intent_uri(intent: UpiIntent) -> str:
         InvalidIntent: the URI would be longer than MAX_URI_LENGTH.
     """
     return _UPI + _query(intent)
+
+
+def read_intent_uri(uri: str) -> AskedPayment:
+    """Read a URI that somebody else made, as a payment app does.
+
+    It has to name its payee, and one exact amount in INR: without one the customer could pay
+    anything. Where one of them comes twice nobody knows which an app takes, and it is refused.
+
+    Raises:
+        InvalidIntent: it is no such URI, or its payee or amount is not as it should be.
+    """
+    _check_uri(uri)
+    fields: dict[str, str] = {}
+    for field in uri.removeprefix(_UPI).split("&"):
+        name, _, value = field.partition("=")
+        name = unquote(name).lower()
+        if name in fields:
+            raise InvalidIntent("uri", "Must name payee, amount and currency once.")
+        if name in _READ:
+            fields[name] = unquote(value)
+    payee_vpa = fields.get("pa", "")
+    if not is_vpa(payee_vpa):
+        raise InvalidIntent("payee_vpa", "Must be a virtual payment address.")
+    if fields.get("cu", "INR") != "INR":
+        raise InvalidIntent("amount", "Must be in INR.")
+    return AskedPayment(payee_vpa, _rupees(fields.get("am", "")))
 
 
 def google_pay_ios_uri_of(intent_uri: str) -> str:
@@ -99,8 +135,7 @@ def qr_svg(uri: str) -> str:
     Raises:
         InvalidIntent: it is no such URI, or too long.
     """
-    if len(uri) > MAX_URI_LENGTH or _URI.fullmatch(uri) is None:
-        raise InvalidIntent("uri", f"Must be a upi:// URI of at most {MAX_URI_LENGTH} characters.")
+    _check_uri(uri)
     drawing = io.BytesIO()
     segno.make_qr(uri, error="m").save(
         drawing,
@@ -132,6 +167,22 @@ def _query(intent: UpiIntent) -> str:
     if len(_GOOGLE_PAY_IOS) + len(query) > MAX_URI_LENGTH:
         raise InvalidIntent("payee_name", "Makes the URI too long; use a shorter name.")
     return query
+
+
+def _check_uri(uri: str) -> None:
+    if len(uri) > MAX_URI_LENGTH or _URI.fullmatch(uri) is None:
+        raise InvalidIntent("uri", f"Must be a upi:// URI of at most {MAX_URI_LENGTH} characters.")
+
+
+def _rupees(text: str) -> Money:
+    """Read an amount in rupees, exact to the paisa."""
+    found = _RUPEES.fullmatch(text)
+    if found is None:
+        raise InvalidIntent("amount", "Must be in rupees, with at most two decimals.")
+    minor_units = int(found[1]) * 100 + int((found[2] or "").ljust(2, "0"))
+    if not 0 < minor_units <= MAX_AMOUNT_MINOR_UNITS:
+        raise InvalidIntent("amount", "Must be more than nothing, and within bounds.")
+    return Money("INR", minor_units)
 
 
 def _check_text(field: str, text: str, min_length: int, max_length: int) -> None:

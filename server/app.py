@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway_adapters.gateway import Gateway
 from gateway_adapters.paypal import Paypal, PaypalSettings
-from gateway_adapters.razorpay import Razorpay, RazorpaySettings
+from gateway_adapters.razorpay import Razorpay, RazorpaySettings, UpiPayer
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, read_key_set
@@ -159,6 +159,7 @@ def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Ga
 
 
 def _razorpay(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
+    payer = UpiPayer(settings.razorpay_upi_email, settings.razorpay_upi_contact)
     with _naming("WALLET_RAZORPAY_API_URL"):
         return Razorpay(
             session,
@@ -170,6 +171,7 @@ def _razorpay(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
                     secret.get_secret_value() for secret in settings.razorpay_webhook_secrets
                 ),
                 checkout_url=settings.razorpay_checkout_url,
+                upi_payer=payer if payer.email else None,
             ),
         )
 

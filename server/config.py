@@ -6,6 +6,7 @@ A secret is never shown: not in a repr, a log, an error, or by `wallet-payment c
 import base64
 import binascii
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -17,6 +18,8 @@ DEVELOPMENT_PREFIX: Final = "development-"
 
 _ALGORITHMS: Final = frozenset({"ES256", "EdDSA", "RS256", "HS256"})
 _MIN_SHARED_SECRET: Final = 32
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
+_PHONE_NUMBER: Final = re.compile(r"\+?[0-9]{8,15}")
 
 
 class SettingsError(Exception):
@@ -101,6 +104,14 @@ class Settings(BaseSettings):
     razorpay_checkout_url: str = Field(
         default="", description="A page that pays a Razorpay order; its id is appended."
     )
+    razorpay_upi_email: str = Field(
+        default="",
+        description="The shop's email, which stands in for the payer's in a UPI intent. Empty: "
+        "top-ups by UPI are paid at Razorpay Checkout alone.",
+    )
+    razorpay_upi_contact: str = Field(
+        default="", description="The shop's phone number for the same, such as +919000090000."
+    )
     paypal_client_id: str = Field(default="", description="PayPal's client id. Empty: not used.")
     paypal_client_secret: SecretStr = Field(
         default=SecretStr(""), description="PayPal's client secret."
@@ -175,6 +186,20 @@ class Settings(BaseSettings):
             raise ValueError("takes host:port, with port 0 for any free one")
         return value
 
+    @field_validator("razorpay_upi_email")
+    @classmethod
+    def _email(cls, value: str) -> str:
+        if value and _EMAIL.fullmatch(value) is None:
+            raise ValueError("takes an email address, such as shop@example.com")
+        return value
+
+    @field_validator("razorpay_upi_contact")
+    @classmethod
+    def _phone_number(cls, value: str) -> str:
+        if value and _PHONE_NUMBER.fullmatch(value) is None:
+            raise ValueError("takes a phone number, such as +919000090000")
+        return value
+
     @field_validator("jwt_keys")
     @classmethod
     def _readable_keys(cls, value: SecretStr) -> SecretStr:
@@ -184,7 +209,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _gateways_are_whole(self) -> Self:
-        """An account is there with all that it needs, or not at all."""
+        """What belongs together is there as a whole, or not at all."""
         for names in _ACCOUNTS:
             missing = [f"WALLET_{name.upper()}" for name in names if not _is_set(self, name)]
             if missing and len(missing) < len(names):
@@ -243,9 +268,10 @@ class Settings(BaseSettings):
 
 _ACCOUNTS: Final = (
     ("razorpay_key_id", "razorpay_key_secret", "razorpay_webhook_secrets"),
+    ("razorpay_upi_email", "razorpay_upi_contact"),
     ("paypal_client_id", "paypal_client_secret", "paypal_webhook_id"),
 )
-"""The settings that an account at a gateway cannot do without."""
+"""The settings of a gateway that are of use together alone."""
 
 
 def _is_set(settings: Settings, name: str) -> bool:

@@ -51,6 +51,9 @@ class Queries(Protocol):
     async def topup_of_gateway_order(self, gateway: str, gateway_order_id: str) -> Topup | None:
         """Return the top-up that the gateway's order was made for."""
 
+    async def topup_of_payment(self, gateway: str, payment_id: str) -> Topup | None:
+        """Return the top-up that the gateway's payment was credited for."""
+
     async def topup_by_id(self, gateway: str, topup_id: str) -> Topup | None:
         """Return a top-up of any customer, for the gateway that names it."""
 

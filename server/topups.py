@@ -8,7 +8,7 @@ between is taken up again by the next request with the same key, the webhook, or
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -227,7 +227,8 @@ class Topups:
             return RecordEvent(received, EventOutcome.IGNORED, reason)
         topup = await self._topup_of(gateway, event, fact)
         if topup is not None:
-            return _command_on(topup, fact, received)
+            order_id = fact.gateway_order_id or topup.gateway_order_id
+            return _command_on(topup, replace(fact, gateway_order_id=order_id), received)
         moved_money = (
             isinstance(fact, GatewayReversal) or fact.status is not GatewayPaymentStatus.FAILED
         )
@@ -241,16 +242,29 @@ class Topups:
         )
 
     async def _topup_of(self, gateway: Gateway, event: WebhookEvent, fact: Fact) -> Topup | None:
-        """Find the top-up by the gateway's order, by our id on it, or by the payment."""
-        order_id = fact.gateway_order_id
-        if not order_id and isinstance(fact, GatewayReversal) and not event.topup_id:
-            order_id = await gateway.order_of(fact.payment_id)
+        """Find the top-up by the gateway's order, by our id on it, or by the payment alone."""
         topup = None
-        if order_id:
-            topup = await self._queries.topup_of_gateway_order(gateway.name, order_id)
+        if fact.gateway_order_id:
+            topup = await self._queries.topup_of_gateway_order(gateway.name, fact.gateway_order_id)
         if topup is None and event.topup_id:
             topup = await self._queries.topup_by_id(gateway.name, event.topup_id)
+        if not fact.gateway_order_id and not event.topup_id:
+            topup = await self._topup_of_payment(gateway, fact.payment_id)
         return topup
+
+    async def _topup_of_payment(self, gateway: Gateway, payment_id: str) -> Topup | None:
+        """Find the top-up of a payment that is told without its order.
+
+        It was credited before, or the gateway knows what it was for. Where the gateway cannot be
+        asked, the webhook is not taken and comes again.
+        """
+        topup = await self._queries.topup_of_payment(gateway.name, payment_id)
+        if topup is not None:
+            return topup
+        order_id = await gateway.order_of(payment_id)
+        if not order_id:
+            return None
+        return await self._queries.topup_of_gateway_order(gateway.name, order_id)
 
     async def _capture_if_authorized(
         self,

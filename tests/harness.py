@@ -394,6 +394,8 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "razorpay_webhook_secrets": WEBHOOK_SECRET,
             "razorpay_api_url": sandbox_url,
             "razorpay_checkout_url": f"{sandbox_url}/checkout",
+            "razorpay_upi_email": "shop@example.com",
+            "razorpay_upi_contact": "+919000090000",
         }
         | given
     )

@@ -1,4 +1,4 @@
-"""Razorpay: orders, checkout proofs and webhooks.
+"""Razorpay: orders and QR codes, checkout proofs and webhooks.
 
 Source of the rules: https://razorpay.com/docs/api/ and
 https://razorpay.com/docs/webhooks/validate-test/.
@@ -26,15 +26,16 @@ from gateway_adapters.gateway import (
     RazorpayProof,
     WebhookEvent,
 )
+from gateway_adapters.razorpay import orders, qr_codes, upi_intents
 from gateway_adapters.razorpay.api import RazorpayApi, read
 from gateway_adapters.razorpay.movements import movements, refunds_of
-from gateway_adapters.razorpay.orders import open_order
+from gateway_adapters.razorpay.upi_intents import UpiPayer
 from gateway_adapters.razorpay.webhook import is_signed, read_webhook
 from gateway_adapters.razorpay.wire import (
     ORDER_ID,
     PAYMENT_ID,
+    QR_CODE_ID,
     WirePayment,
-    items,
     read_payment,
     read_payment_names,
 )
@@ -47,10 +48,11 @@ from server.ledger.records import (
     Topup,
 )
 
-_OFFERED_METHODS: Final = frozenset({"card", "netbanking", "upi"})
-_INDIAN_METHODS: Final = frozenset({"netbanking", "upi"})
+_OFFERED_METHODS: Final = frozenset({"card", "netbanking", "upi", qr_codes.METHOD, "google_pay"})
+_INDIAN_METHODS: Final = frozenset({"netbanking", "upi", qr_codes.METHOD})
 """These are paid in INR alone."""
 _KNOWN_METHODS: Final = frozenset({"google_pay", "apple_pay"})
+"""Ways to pay with a token, which is not taken yet. In INR, `google_pay` is paid by UPI."""
 _MIN_INR_MINOR_UNITS: Final = 100
 _BEST_FIRST: Final = (
     GatewayPaymentStatus.CAPTURED,
@@ -71,6 +73,8 @@ class RazorpaySettings:
     webhook_secrets: tuple[str, ...] = field(repr=False)
     checkout_url: str = ""
     """A page that takes the order's id as its last path segment; empty where there is none."""
+    upi_payer: UpiPayer | None = None
+    """Who stands in for the payer of a UPI intent; None where none is asked for."""
     timeout_seconds: float = 3.0
     """For each request, in all."""
 
@@ -90,13 +94,15 @@ class Razorpay:
         session: aiohttp.ClientSession,
         settings: RazorpaySettings,
         clock: Callable[[], float] = time.monotonic,
+        now_seconds: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` gives seconds that only go forward.
+        """`clock` gives seconds that only go forward, `now_seconds` those since the epoch.
 
         Raises:
             ValueError: the API's URL is neither https nor on this machine.
         """
         self._settings = settings
+        self._now_seconds = now_seconds
         self._api = RazorpayApi(
             session,
             settings.api_url,
@@ -108,26 +114,34 @@ class Razorpay:
 
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what Razorpay cannot do; see Gateway."""
-        if method in _KNOWN_METHODS:
+        is_upi = method == "google_pay" and amount.currency_code == "INR"
+        if method in _KNOWN_METHODS and not is_upi:
             raise NotImplementedHere(
-                f"The method {method} is not offered through Razorpay yet. Use card, netbanking "
-                "or upi."
+                f"The method {method} in {amount.currency_code} is not offered through Razorpay "
+                "yet. Use card; in INR also netbanking, upi, upi_qr or google_pay."
             )
         if method not in _OFFERED_METHODS:
-            raise InvalidTopup("method", "Must be one of card, netbanking, upi.")
+            raise InvalidTopup("method", f"Must be one of {', '.join(sorted(_OFFERED_METHODS))}.")
         if method in _INDIAN_METHODS and amount.currency_code != "INR":
             raise InvalidTopup("amount", f"Must be in INR for the method {method}.")
         if amount.currency_code == "INR" and amount.minor_units < _MIN_INR_MINOR_UNITS:
             raise InvalidTopup("amount", f"Must be at least {_MIN_INR_MINOR_UNITS} paise in INR.")
 
     async def open_topup(self, topup: Topup) -> Checkout:
-        """Find the top-up's order or make one; see Gateway."""
-        order = await open_order(self._api, topup)
+        """Find the top-up's order or QR code, or make one; see Gateway."""
+        if topup.method == qr_codes.METHOD:
+            return await qr_codes.open_qr_code(self._api, topup, self._now_seconds())
+        order = await orders.open_order(self._api, topup)
+        payer = self._settings.upi_payer
+        uri = ""
+        if topup.method in upi_intents.METHODS and payer is not None:
+            uri = await upi_intents.ask_for_intent(self._api, topup, order.order_id, payer)
         page = self._settings.checkout_url.rstrip("/")
         return Checkout(
             gateway_order_id=order.order_id,
             public_key=self._settings.key_id,
             url=f"{page}/{order.order_id}" if page else "",
+            upi_intent_uri=uri,
         )
 
     async def check_proof(self, topup: Topup, proof: Proof) -> PaymentReport | None:
@@ -168,14 +182,15 @@ class Razorpay:
         return await self._report(found, answer.body)
 
     async def order_of(self, payment_id: str) -> str:
-        """Return the order of a payment, empty also where Razorpay has no such payment."""
+        """Return a payment's order or QR code; empty also where there is no such payment."""
         if PAYMENT_ID.fullmatch(payment_id) is None:
             return ""
         try:
             answer = await self._api.get(f"/v1/payments/{payment_id}")
         except GatewayRefused:
             return ""
-        return read(answer, read_payment_names)[1]
+        order_id = read(answer, read_payment_names)[1]
+        return order_id or await qr_codes.qr_code_of(self._api, payment_id)
 
     async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """Verify the signature over the raw body, then read the event; see Gateway."""
@@ -187,6 +202,11 @@ class Razorpay:
 
     async def _signed_payment(self, topup: Topup, proof: RazorpayProof) -> PaymentReport:
         """Check the signature over the stored order's id, whatever the customer's app says."""
+        if _has_qr_code(topup):
+            raise ProofInvalid(
+                "The top-up is paid by a QR code, for which Razorpay gives no proof. Ask for a "
+                "lookup."
+            )
         order_id = _order_id_of(topup)
         if PAYMENT_ID.fullmatch(proof.payment_id) is None:
             raise ProofInvalid("The payment id does not look like one of Razorpay's.")
@@ -201,15 +221,12 @@ class Razorpay:
         return await self._report(found, answer.body)
 
     async def _best_payment(self, topup: Topup) -> PaymentReport | None:
-        order_id = _order_id_of(topup)
-        answer = await self._api.get(f"/v1/orders/{order_id}/payments")
-        payments = [
-            found
-            for found in read(answer, lambda content: [read_payment(p) for p in items(content)])
-            if found.payment.gateway_order_id == order_id
-        ]
+        if _has_qr_code(topup):
+            payments, body = await qr_codes.payments_of(self._api, topup.gateway_order_id)
+        else:
+            payments, body = await orders.payments_of(self._api, _order_id_of(topup))
         best = min(payments, key=_payment_rank, default=None)
-        return None if best is None else await self._report(best, answer.body)
+        return None if best is None else await self._report(best, body)
 
     async def _report(self, found: WirePayment, body: bytes) -> PaymentReport:
         """Add to a payment what was refunded of it: its webhooks may have been lost."""
@@ -217,6 +234,11 @@ class Razorpay:
         if found.has_refunds:
             reversals = await refunds_of(self._api, found.payment)
         return PaymentReport(found.payment, body, reversals)
+
+
+def _has_qr_code(topup: Topup) -> bool:
+    """Tell whether a QR code stands for the top-up's order; its id is then safe in a path."""
+    return QR_CODE_ID.fullmatch(topup.gateway_order_id) is not None
 
 
 def _order_id_of(topup: Topup) -> str:

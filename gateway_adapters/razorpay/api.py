@@ -3,20 +3,31 @@
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import aiohttp
 
 from gateway_adapters.gateway import GatewayRefused, GatewayUnavailable
-from gateway_adapters.outbound import NOTHING, Answer, Outbound
+from gateway_adapters.outbound import (
+    NOTHING,
+    Answer,
+    Outbound,
+    is_worth_a_retry,
+    pause_before_retry,
+)
 from gateway_adapters.razorpay.wire import items
 from gateway_adapters.wire import JsonObject, Unreadable, display_text
 
 PAGE_SIZE: Final = 100
 """The most that Razorpay gives at once."""
 MAX_PAGES: Final = 1000
+
+_EARLIEST_SECONDS: Final = 946_684_800
+_LATEST_SECONDS: Final = 4_765_046_400
+"""Between these Razorpay takes times."""
+_TRIES: Final = 2
 
 _Read = TypeVar("_Read")
 
@@ -81,6 +92,35 @@ class RazorpayApi:
         raise GatewayRefused(
             f"Razorpay has more than {MAX_PAGES * PAGE_SIZE} entries for that. Ask for less time."
         )
+
+
+async def find_or_make(
+    find: Callable[[], Awaitable[_Read | None]], make: Callable[[], Awaitable[_Read]]
+) -> _Read:
+    """Find what was made before, or make it.
+
+    Razorpay takes no idempotency key for what is made so. Nothing is made before a lookup has found
+    nothing, also between two tries.
+
+    Raises:
+        GatewayUnavailable, GatewayRefused.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        found = await find()
+        if found is not None:
+            return found
+        try:
+            return await make()
+        except GatewayUnavailable as error:
+            if tries_left == 0 or not is_worth_a_retry(error):
+                raise
+        await pause_before_retry()
+    raise AssertionError("The last try returns or raises.")
+
+
+def time_bound(seconds: int) -> str:
+    """Write the bound of a list's time, as near to it as Razorpay takes one."""
+    return str(min(max(seconds, _EARLIEST_SECONDS), _LATEST_SECONDS))
 
 
 def read(answer: Answer, reader: Callable[[JsonObject], _Read]) -> _Read:

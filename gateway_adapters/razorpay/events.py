@@ -3,7 +3,6 @@
 Source: https://razorpay.com/docs/webhooks/payloads/.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -13,12 +12,14 @@ from gateway_adapters.gateway import Fact
 from gateway_adapters.razorpay.reversals import reversal_of_dispute, reversal_of_refund
 from gateway_adapters.razorpay.wire import (
     STATUSES,
+    noted_topup,
     read_dispute,
     read_order,
     read_payment,
     read_payment_names,
     read_qr_code_id,
     read_refund,
+    read_topup_id,
     status_of,
 )
 from gateway_adapters.wire import JsonObject, Unreadable, member
@@ -27,8 +28,6 @@ from server.ledger.records import (
     GatewayReversal,
     ReversalState,
 )
-
-_TOPUP_ID: Final = re.compile(r"top_[0-9A-Za-z]{1,36}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def _order_paid(payload: JsonObject) -> Told:
     order = _entity(payload, "order")
     if read_order(order).order_id != told.fact.gateway_order_id:
         raise Unreadable("The payment does not belong to the order beside it.")
-    return Told(told.fact, _topup_id(order.get("receipt")))
+    return Told(told.fact, read_topup_id(order.get("receipt")))
 
 
 def _qr_credited(payload: JsonObject) -> Told:
@@ -92,7 +91,7 @@ def _qr_credited(payload: JsonObject) -> Told:
     fact = replace(
         told.fact, gateway_order_id=told.fact.gateway_order_id or read_qr_code_id(qr_code)
     )
-    return Told(fact, _topup_id(_noted(qr_code)))
+    return Told(fact, noted_topup(qr_code))
 
 
 def _refund_created(payload: JsonObject) -> Told:
@@ -155,16 +154,6 @@ def _beside_payment(payload: JsonObject, reversal: GatewayReversal) -> Told:
 
 def _entity(payload: JsonObject, name: str) -> JsonObject:
     return member(member(payload, name), "entity")
-
-
-def _noted(entity: JsonObject) -> object:
-    """Return the top-up that the notes name. They are `[]` where there are none."""
-    notes = entity.get("notes")
-    return notes.get("topup_id") if isinstance(notes, dict) else None
-
-
-def _topup_id(value: object) -> str:
-    return value if isinstance(value, str) and _TOPUP_ID.fullmatch(value) else ""
 
 
 READERS: Final[Mapping[str, Callable[[JsonObject], Told]]] = MappingProxyType(

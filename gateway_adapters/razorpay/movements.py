@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway_adapters.gateway import Movement
 from gateway_adapters.outbound import NOTHING
-from gateway_adapters.razorpay.api import RazorpayApi, reading
+from gateway_adapters.razorpay.api import RazorpayApi, reading, time_bound
 from gateway_adapters.razorpay.reversals import reversal_of_dispute, reversal_of_refund
 from gateway_adapters.razorpay.wire import (
     STATUSES,
@@ -22,9 +22,6 @@ from gateway_adapters.wire import as_object
 from server.ledger.records import GatewayPayment, GatewayPaymentStatus, GatewayReversal
 
 _MS: Final = 1000
-_EARLIEST_SECONDS: Final = 946_684_800
-_LATEST_SECONDS: Final = 4_765_046_400
-"""Between these Razorpay takes times."""
 
 
 async def movements(
@@ -37,8 +34,8 @@ async def movements(
     """
     # Whether the bounds belong to the time is not documented: a second more, and then exactly.
     query = {
-        "from": str(_in_bounds(start_time_ms // _MS - 1)),
-        "to": str(_in_bounds(end_time_ms // _MS + 1)),
+        "from": time_bound(start_time_ms // _MS - 1),
+        "to": time_bound(end_time_ms // _MS + 1),
     }
     # Disputes are listed without any bounds.
     for path, bounds, read_entry in (
@@ -90,10 +87,6 @@ def _refund(entry: object) -> Movement:
 def _dispute(entry: object) -> Movement:
     dispute = read_dispute(entry)
     return Movement(reversal_of_dispute(dispute), dispute.create_time_seconds * _MS)
-
-
-def _in_bounds(seconds: int) -> int:
-    return min(max(seconds, _EARLIEST_SECONDS), _LATEST_SECONDS)
 
 
 def _name(movement: Movement) -> str:

@@ -1,14 +1,14 @@
-"""One order at Razorpay for each top-up, found again by its receipt.
+"""One order at Razorpay for each top-up, found again by its receipt, and its payments.
 
 Source: https://razorpay.com/docs/api/orders/create/.
 """
 
+from functools import partial
 from typing import Final
 
-from gateway_adapters.gateway import GatewayRefused, GatewayUnavailable
-from gateway_adapters.outbound import is_worth_a_retry, pause_before_retry
-from gateway_adapters.razorpay.api import RazorpayApi, read
-from gateway_adapters.razorpay.wire import WireOrder, items, read_order
+from gateway_adapters.gateway import GatewayRefused
+from gateway_adapters.razorpay.api import RazorpayApi, find_or_make, read
+from gateway_adapters.razorpay.wire import WireOrder, WirePayment, items, read_order, read_payment
 from server.ledger.records import Topup
 
 _CAPTURE: Final = {
@@ -20,7 +20,6 @@ _CAPTURE: Final = {
         "refund_speed": "normal",
     },
 }
-_TRIES: Final = 2
 _STATUSES: Final = ("paid", "attempted", "created")
 """Of several orders for one top-up the one that is furthest counts."""
 
@@ -28,23 +27,23 @@ _STATUSES: Final = ("paid", "attempted", "created")
 async def open_order(api: RazorpayApi, topup: Topup) -> WireOrder:
     """Find the top-up's order or make one.
 
-    Razorpay takes no idempotency key for orders. The receipt stands in for it: nothing is created
-    before a lookup has found nothing, also between two tries.
+    Its receipt stands in for the idempotency key that Razorpay does not take.
 
     Raises:
         GatewayUnavailable, GatewayRefused.
     """
-    for tries_left in reversed(range(_TRIES)):
-        order = await _find(api, topup)
-        if order is not None:
-            return order
-        try:
-            return await _create(api, topup)
-        except GatewayUnavailable as error:
-            if tries_left == 0 or not is_worth_a_retry(error):
-                raise
-        await pause_before_retry()
-    raise AssertionError("The last try returns or raises.")
+    return await find_or_make(partial(_find, api, topup), partial(_create, api, topup))
+
+
+async def payments_of(api: RazorpayApi, order_id: str) -> tuple[list[WirePayment], bytes]:
+    """Return an order's payments, and the answer as it came.
+
+    Raises:
+        GatewayUnavailable, GatewayRefused.
+    """
+    answer = await api.get(f"/v1/orders/{order_id}/payments")
+    payments = read(answer, lambda content: [read_payment(entry) for entry in items(content)])
+    return [found for found in payments if found.payment.gateway_order_id == order_id], answer.body
 
 
 async def _find(api: RazorpayApi, topup: Topup) -> WireOrder | None:

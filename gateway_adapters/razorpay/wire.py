@@ -21,6 +21,9 @@ REFUND_ID: Final = re.compile(r"rfnd_[A-Za-z0-9]{1,32}")
 DISPUTE_ID: Final = re.compile(r"disp_[A-Za-z0-9]{1,32}")
 QR_CODE_ID: Final = re.compile(r"qr_[A-Za-z0-9]{1,32}")
 
+_TOPUP_ID: Final = re.compile(r"top_[0-9A-Za-z]{1,36}")
+_HTTPS_URL: Final = re.compile(r"https://[!-~]{1,2000}")
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
 _LATEST_SECONDS: Final = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -45,6 +48,25 @@ class WireOrder:
     receipt: str
     amount: Money
     status: str
+    create_time_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class WireQrCode:
+    """A QR code as Razorpay tells it."""
+
+    qr_code_id: str
+    topup_id: str
+    """The top-up that its notes name."""
+    amount: Money
+    is_active: bool
+    is_paid: bool
+    image_content: str
+    """What the QR code says, `upi://pay?...`; empty where the account does not get it."""
+    image_url: str
+    """Where its drawing is; empty where that is no https URL."""
+    close_time_seconds: int
+    """When it closes by itself; 0 where it does not tell."""
     create_time_seconds: int
 
 
@@ -173,6 +195,31 @@ def read_dispute(entity: object) -> WireDispute:
     )
 
 
+def read_qr_code(entity: object) -> WireQrCode:
+    """Read a QR code entity of one payment of a fixed amount by UPI, which is in INR.
+
+    Raises:
+        Unreadable: it is another kind of QR code, or none.
+    """
+    qr_code = as_object(entity, "The QR code")
+    kind = (qr_code.get("type"), qr_code.get("usage"), qr_code.get("fixed_amount"))
+    if kind != ("upi_qr", "single_use", True):
+        raise Unreadable("The QR code is not for one payment of a fixed amount by UPI.")
+    content, url = qr_code.get("image_content"), qr_code.get("image_url")
+    return WireQrCode(
+        qr_code_id=read_qr_code_id(qr_code),
+        topup_id=noted_topup(qr_code),
+        amount=_money({"amount": qr_code.get("payment_amount"), "currency": "INR"}, "The QR code"),
+        is_active=status_of(qr_code) == "active",
+        is_paid=_is_more_than_nothing(qr_code.get("payments_count_received"))
+        or qr_code.get("close_reason") == "paid",
+        image_content=content if isinstance(content, str) else "",
+        image_url=url if isinstance(url, str) and _HTTPS_URL.fullmatch(url) else "",
+        close_time_seconds=_close_time_seconds(qr_code),
+        create_time_seconds=time_seconds(qr_code),
+    )
+
+
 def read_qr_code_id(entity: JsonObject) -> str:
     """Return a QR code's id.
 
@@ -180,6 +227,21 @@ def read_qr_code_id(entity: JsonObject) -> str:
         Unreadable.
     """
     return _identifier(entity.get("id"), QR_CODE_ID, "The QR code's id")
+
+
+def noted_topup(entity: JsonObject) -> str:
+    """Return the top-up that an entity's notes name, empty where there is none.
+
+    Notes are `[]` where there are none.
+    """
+    notes = entity.get("notes")
+    value = notes.get("topup_id") if isinstance(notes, dict) else None
+    return read_topup_id(value)
+
+
+def read_topup_id(value: object) -> str:
+    """Return a top-up's id, as we write it into receipts and notes; empty where it is none."""
+    return value if isinstance(value, str) and _TOPUP_ID.fullmatch(value) else ""
 
 
 def items(collection: JsonObject) -> list[object]:
@@ -202,7 +264,18 @@ def status_of(entity: JsonObject) -> str:
 
 def time_seconds(entity: JsonObject) -> int:
     """Return `created_at` in seconds since the epoch; 0 where it is missing or no time."""
-    value = entity.get("created_at")
+    return _seconds(entity.get("created_at"))
+
+
+def _close_time_seconds(qr_code: JsonObject) -> int:
+    """Return `close_by`, which Razorpay tells as a number or as a text; 0 where it is no time."""
+    value = qr_code.get("close_by")
+    if isinstance(value, str) and _SECONDS.fullmatch(value):
+        value = int(value)
+    return _seconds(value)
+
+
+def _seconds(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
     return value if 0 < value <= _LATEST_SECONDS else 0

@@ -2,7 +2,10 @@
 
 POST /v1/orders                     GET /v1/orders?receipt&count
 GET  /v1/orders/{id}                GET /v1/orders/{id}/payments
-GET  /v1/payments?from&to&count&skip
+POST /v1/payments/create/upi        GET /v1/payments?from&to&count&skip
+POST /v1/payments/qr_codes          GET /v1/payments/qr_codes?payment_id&from&to&count&skip
+GET  /v1/payments/qr_codes/{id}     GET /v1/payments/qr_codes/{id}/payments?from&to&count&skip
+POST /v1/payments/qr_codes/{id}/close
 GET  /v1/payments/{id}              GET /v1/payments/{id}/refunds?count&skip
 POST /v1/payments/{id}/capture      POST /v1/payments/{id}/refund
 GET  /v1/refunds?from&to&count&skip
@@ -27,6 +30,7 @@ from gateway_adapters.sandbox.razorpay_entities import (
     dispute_entity,
     order_entity,
     payment_entity,
+    qr_code_entity,
     refund_entity,
 )
 from gateway_adapters.sandbox.razorpay_fields import (
@@ -38,9 +42,10 @@ from gateway_adapters.sandbox.razorpay_fields import (
 )
 from gateway_adapters.sandbox.razorpay_reversals import refund
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
+from gateway_adapters.sandbox.razorpay_upi import close_qr_code, create_intent, create_qr_code
 
 _API: Final = ("/v1/orders", "/v1/payments", "/v1/refunds", "/v1/disputes")
-_CONTROL: Final = ("/sandbox/orders", "/sandbox/payments")
+_CONTROL: Final = ("/sandbox/orders", "/sandbox/qr_codes", "/sandbox/payments")
 
 
 class _Dated(Protocol):
@@ -75,6 +80,12 @@ class RazorpayRoutes:
             web.get("/v1/orders", self.list_orders),
             web.get("/v1/orders/{order_id}", self.get_order),
             web.get("/v1/orders/{order_id}/payments", self.list_payments_of_order),
+            web.post("/v1/payments/create/upi", self.create_intent),
+            web.post("/v1/payments/qr_codes", self.create_qr_code),
+            web.get("/v1/payments/qr_codes", self.list_qr_codes),
+            web.get("/v1/payments/qr_codes/{qr_code_id}", self.get_qr_code),
+            web.get("/v1/payments/qr_codes/{qr_code_id}/payments", self.list_payments_of_qr_code),
+            web.post("/v1/payments/qr_codes/{qr_code_id}/close", self.close_qr_code),
             web.get("/v1/payments", self.list_payments),
             web.get("/v1/payments/{payment_id}", self.get_payment),
             web.get("/v1/payments/{payment_id}/refunds", self.list_refunds_of_payment),
@@ -126,8 +137,47 @@ class RazorpayRoutes:
 
     async def list_payments_of_order(self, request: web.Request) -> web.Response:
         """List an order's payments."""
-        payments = self._account.payments_of(request.match_info["order_id"])
+        order = self._account.order(request.match_info["order_id"])
+        payments = self._account.payments_of(order)
         return web.json_response(collection([payment_entity(payment) for payment in payments]))
+
+    async def create_intent(self, request: web.Request) -> web.Response:
+        """Start a payment by UPI."""
+        payment, link = create_intent(self._account, await content_of(request))
+        await self._commit((), 0)
+        return web.json_response({"razorpay_payment_id": payment.id, "link": link})
+
+    async def create_qr_code(self, request: web.Request) -> web.Response:
+        """Make a QR code."""
+        qr_code, events = create_qr_code(self._account, await content_of(request))
+        await self._commit(self._signer.webhooks(events), 1)
+        return web.json_response(qr_code_entity(qr_code))
+
+    async def list_qr_codes(self, request: web.Request) -> web.Response:
+        """List the QR codes of a time, or that of a payment."""
+        qr_codes = self._account.qr_codes.values()
+        payment_id = request.query.get("payment_id")
+        if payment_id is None:
+            return _page(request, qr_codes, qr_code_entity)
+        payment = self._account.payment(payment_id)
+        return _page(request, [q for q in qr_codes if q.id == payment.qr_code_id], qr_code_entity)
+
+    async def get_qr_code(self, request: web.Request) -> web.Response:
+        """Return a QR code."""
+        qr_code = self._account.qr_code(request.match_info["qr_code_id"])
+        return web.json_response(qr_code_entity(qr_code))
+
+    async def list_payments_of_qr_code(self, request: web.Request) -> web.Response:
+        """List a QR code's payments."""
+        qr_code = self._account.qr_code(request.match_info["qr_code_id"])
+        # These come newest first, and a page wants the oldest first.
+        return _page(request, reversed(self._account.payments_of(qr_code)), payment_entity)
+
+    async def close_qr_code(self, request: web.Request) -> web.Response:
+        """Close a QR code."""
+        closed, events = close_qr_code(self._account, request.match_info["qr_code_id"])
+        await self._commit(self._signer.webhooks(events), 1)
+        return web.json_response(qr_code_entity(closed))
 
     async def list_payments(self, request: web.Request) -> web.Response:
         """List the payments of a time."""

@@ -1,6 +1,7 @@
 """Control over the sandbox's Razorpay, for whoever reaches it: customers, banks, the dashboard.
 
     GET  /sandbox/orders
+    GET  /sandbox/qr_codes
     POST /sandbox/orders/{id}/pay          {amount, method, authorize_only, late, fail_first,
                                             pending}
     POST /sandbox/orders/{id}/fail         {amount, method}
@@ -8,6 +9,9 @@
     POST /sandbox/payments/{id}/refund     {amount, fail}
     POST /sandbox/payments/{id}/dispute    {amount, phase}
     POST /sandbox/payments/{id}/dispute/{dispute id}/{win|lose|close|contest|query}    {}
+
+`pay` and `fail` take the id of a QR code too, which is paid by UPI. A payment of an order by UPI
+takes up its open intent, if there is one.
 
 All fields of the JSON body are optional. `amount` is paid instead of the order's, or taken back
 instead of all. `authorize_only`, also called `late`, leaves a payment authorized. `fail_first`
@@ -33,6 +37,7 @@ from gateway_adapters.sandbox.razorpay_entities import (
     collection,
     dispute_entity,
     order_entity,
+    qr_code_entity,
     refund_entity,
 )
 from gateway_adapters.sandbox.razorpay_fields import RazorpayError
@@ -44,7 +49,9 @@ from gateway_adapters.sandbox.razorpay_reversals import (
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
 from gateway_adapters.sandbox.webhooks import Webhook
 
-_METHODS: Final = frozenset({"card", "netbanking", "upi", "wallet"})
+_METHODS: Final = ("card", "netbanking", "upi", "wallet")
+_QR_CODE_METHODS: Final = ("upi",)
+"""The first of them is taken where none is named."""
 _LONGEST_WAIT_SECONDS: Final = 5.0
 
 Json = dict[str, Any]
@@ -65,8 +72,9 @@ class RazorpayControl:
         payment = "/sandbox/payments/{payment_id}"
         return [
             web.get("/sandbox/orders", self.list_orders),
-            web.post("/sandbox/orders/{order_id}/pay", self.pay),
-            web.post("/sandbox/orders/{order_id}/fail", self.fail),
+            web.get("/sandbox/qr_codes", self.list_qr_codes),
+            web.post("/sandbox/orders/{payable_id}/pay", self.pay),
+            web.post("/sandbox/orders/{payable_id}/fail", self.fail),
             web.post(f"{payment}/capture", self.capture),
             web.post(f"{payment}/refund", self.refund),
             web.post(f"{payment}/dispute", self.dispute),
@@ -78,18 +86,23 @@ class RazorpayControl:
         orders = reversed(self._account.orders.values())
         return web.json_response(collection([order_entity(order) for order in orders]))
 
+    async def list_qr_codes(self, _request: web.Request) -> web.Response:
+        """List all QR codes, newest first."""
+        qr_codes = reversed(self._account.qr_codes.values())
+        return web.json_response(collection([qr_code_entity(qr_code) for qr_code in qr_codes]))
+
     async def pay(self, request: web.Request) -> web.Response:
-        """Pay an order as its customer."""
-        order_id = self._known_order(request)
+        """Pay an order or a QR code as its customer."""
+        payable_id = self._known_payable(request)
         content = await _content(request)
-        payment, events = self._account.pay(order_id, _attempt(content))
+        payment, events = self._account.pay(payable_id, self._attempt(payable_id, content))
         return await self._tell(events, content, self._paid(payment))
 
     async def fail(self, request: web.Request) -> web.Response:
-        """Fail to pay an order as its customer."""
-        order_id = self._known_order(request)
+        """Fail to pay an order or a QR code as its customer."""
+        payable_id = self._known_payable(request)
         content = await _content(request)
-        payment, events = self._account.fail(order_id, _attempt(content))
+        payment, events = self._account.fail(payable_id, self._attempt(payable_id, content))
         return await self._tell(events, content, self._paid(payment))
 
     async def capture(self, request: web.Request) -> web.Response:
@@ -125,11 +138,11 @@ class RazorpayControl:
         dispute, events = bring_on_dispute(self._account, payment_id, dispute_id, step)
         return await self._tell(events, content, {"dispute": dispute_entity(dispute)})
 
-    def _known_order(self, request: web.Request) -> str:
-        order_id = request.match_info["order_id"]
-        if order_id not in self._account.orders:
+    def _known_payable(self, request: web.Request) -> str:
+        payable_id = request.match_info["payable_id"]
+        if payable_id not in self._account.orders and payable_id not in self._account.qr_codes:
             raise RazorpayError("The id provided does not exist", "", HTTPStatus.NOT_FOUND)
-        return order_id
+        return payable_id
 
     def _known_payment(self, request: web.Request) -> str:
         payment_id = request.match_info["payment_id"]
@@ -137,8 +150,27 @@ class RazorpayControl:
             raise RazorpayError("The id provided does not exist", "", HTTPStatus.NOT_FOUND)
         return payment_id
 
+    def _attempt(self, payable_id: str, content: Json) -> PaymentAttempt:
+        """Read how the customer pays."""
+        is_qr_code = payable_id in self._account.qr_codes
+        methods = _QR_CODE_METHODS if is_qr_code else _METHODS
+        method: str = control_field(content, "method", methods[0])
+        if method not in methods:
+            raise RazorpayError(f"method must be one of {', '.join(methods)}.", "method")
+        is_authorized_only: bool = control_field(content, "authorize_only", False)
+        is_late: bool = control_field(content, "late", False)
+        return PaymentAttempt(
+            method=method,
+            amount=content.get("amount"),
+            is_authorized_only=is_authorized_only or is_late,
+            is_failing_first=control_field(content, "fail_first", False),
+            is_pending=control_field(content, "pending", False),
+        )
+
     def _paid(self, payment: Payment) -> Json:
-        """Return what Checkout gives to an app."""
+        """Return what Checkout gives to an app; a QR code is paid without one."""
+        if payment.qr_code_id:
+            return {"qr_code_id": payment.qr_code_id, "payment_id": payment.id}
         answer = {"order_id": payment.order_id, "payment_id": payment.id}
         if payment.status not in {"created", "failed"}:
             answer["signature"] = self._signer.proof(payment.order_id, payment.id)
@@ -161,22 +193,6 @@ async def _content(request: web.Request) -> Json:
     control_field(content, "webhook", True)
     control_field(content, "wait", False)
     return content
-
-
-def _attempt(content: Json) -> PaymentAttempt:
-    """Read how the customer pays."""
-    method: str = control_field(content, "method", "card")
-    if method not in _METHODS:
-        raise RazorpayError(f"method must be one of {', '.join(sorted(_METHODS))}.", "method")
-    is_authorized_only: bool = control_field(content, "authorize_only", False)
-    is_late: bool = control_field(content, "late", False)
-    return PaymentAttempt(
-        method=method,
-        amount=content.get("amount"),
-        is_authorized_only=is_authorized_only or is_late,
-        is_failing_first=control_field(content, "fail_first", False),
-        is_pending=control_field(content, "pending", False),
-    )
 
 
 def _named(content: Json, *names: str) -> Json:

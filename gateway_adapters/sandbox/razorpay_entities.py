@@ -28,11 +28,35 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class QrCode:
+    """A QR code, that is paid once."""
+
+    id: str
+    name: str | None
+    description: str | None
+    amount: int
+    notes: Mapping[str, str]
+    image_content: str
+    close_by: int
+    created_at: int
+    payments_count: int = 0
+    amount_received: int = 0
+    closed_at: int | None = None
+    close_reason: str | None = None
+
+    @property
+    def currency(self) -> str:
+        """UPI pays in rupees."""
+        return "INR"
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
-    """An attempt to pay an order."""
+    """An attempt to pay an order, or a QR code."""
 
     id: str
     order_id: str
+    """Empty where it is a QR code that is paid."""
     amount: int
     currency: str
     method: str
@@ -40,6 +64,14 @@ class Payment:
     amount_refunded: int
     notes: Mapping[str, str]
     created_at: int
+    qr_code_id: str = ""
+    is_intent: bool = False
+    """Whether it waits for its customer to take it up in a UPI app."""
+
+    @property
+    def payable_id(self) -> str:
+        """What it pays."""
+        return self.order_id or self.qr_code_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +131,31 @@ def order_entity(order: Order) -> Entity:
     }
 
 
+def qr_code_entity(qr_code: QrCode) -> Entity:
+    """Return the QR code as the API and the webhooks tell it."""
+    return {
+        "id": qr_code.id,
+        "entity": "qr_code",
+        "created_at": qr_code.created_at,
+        "name": qr_code.name,
+        "usage": "single_use",
+        "type": "upi_qr",
+        "image_url": qr_code.id.replace("qr_", "https://rzp.io/i/"),
+        "image_content": qr_code.image_content,
+        "payment_amount": qr_code.amount,
+        "status": "active" if qr_code.closed_at is None else "closed",
+        "description": qr_code.description,
+        "fixed_amount": True,
+        "payments_amount_received": qr_code.amount_received,
+        "payments_count_received": qr_code.payments_count,
+        "notes": _notes(qr_code.notes),
+        "customer_id": None,
+        "close_by": qr_code.close_by,
+        "closed_at": qr_code.closed_at,
+        "close_reason": qr_code.close_reason,
+    }
+
+
 def payment_entity(payment: Payment) -> Entity:
     """Return the payment as the API and the webhooks tell it."""
     has_failed = payment.status == "failed"
@@ -109,14 +166,14 @@ def payment_entity(payment: Payment) -> Entity:
         "amount": payment.amount,
         "currency": payment.currency,
         "status": payment.status,
-        "order_id": payment.order_id,
+        "order_id": payment.order_id or None,
         "invoice_id": None,
         "international": False,
         "method": payment.method,
         "amount_refunded": payment.amount_refunded,
         "refund_status": _refund_status(payment),
         "captured": is_captured,
-        "description": None,
+        "description": "QRv2 Payment" if payment.qr_code_id else None,
         "card_id": payment.id.replace("pay_", "card_") if payment.method == "card" else None,
         "bank": "HDFC" if payment.method == "netbanking" else None,
         "wallet": None,

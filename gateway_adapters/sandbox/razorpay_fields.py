@@ -1,7 +1,8 @@
 """The fields of a request to the sandbox's Razorpay, checked and refused as Razorpay does."""
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gateway_adapters.sandbox.control import ControlError
 from server.ledger.money import MAX_AMOUNT_MINOR_UNITS, is_currency
@@ -10,6 +11,9 @@ MIN_INR_MINOR_UNITS: Final = 100
 MAX_RECEIPT_LENGTH: Final = 40
 MAX_NOTES: Final = 15
 MAX_NOTE_LENGTH: Final = 256
+MAX_LABEL_LENGTH: Final = 255
+SHORTEST_QR_CODE_SECONDS: Final = 2 * 60
+LONGEST_QR_CODE_SECONDS: Final = 2 * 3_600
 
 MIN_TIME_SECONDS: Final = 946_684_800
 MAX_TIME_SECONDS: Final = 4_765_046_400
@@ -27,12 +31,12 @@ class RazorpayError(ControlError):
     """A request that Razorpay refuses, in its own words."""
 
 
-def amount_field(value: object) -> int:
+def amount_field(value: object, name: str = "amount") -> int:
     """Return an amount in minor units; text, fractions and bools are none."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise RazorpayError("The amount must be an integer.", "amount")
+        raise RazorpayError("The amount must be an integer.", name)
     if not 0 < value <= MAX_AMOUNT_MINOR_UNITS:
-        raise RazorpayError("The amount is invalid", "amount")
+        raise RazorpayError("The amount is invalid", name)
     return value
 
 
@@ -70,6 +74,44 @@ def notes_field(value: object) -> dict[str, str]:
     if any(len(note) > MAX_NOTE_LENGTH for note in notes.values()):
         raise RazorpayError("A note may not be greater than 256 characters.", "notes")
     return notes
+
+
+def one_of_field(content: Mapping[str, Any], name: str, *allowed: object) -> None:
+    """Refuse a field that is none of what is allowed."""
+    if name not in content:
+        raise RazorpayError(f"The {name} field is required.", name)
+    if content[name] not in allowed:
+        raise RazorpayError(f"The selected {name} is invalid.", name)
+
+
+def no_other_fields(content: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse fields that there are not."""
+    others = sorted(content.keys() - known)
+    if others:
+        names = ", ".join(others)
+        raise RazorpayError(f"{names} is/are not required and should not be sent", others[0])
+
+
+def label_field(content: Mapping[str, Any], name: str) -> str | None:
+    """Return a text for people, None where there is none."""
+    value = content.get(name)
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_LABEL_LENGTH):
+        raise RazorpayError(
+            f"The {name} may not be greater than {MAX_LABEL_LENGTH} characters.", name
+        )
+    return value
+
+
+def close_by_field(value: object, now: int) -> int:
+    """Return when a QR code closes: two minutes from now at least, and two hours at most."""
+    latest = now + LONGEST_QR_CODE_SECONDS
+    if value is None:
+        return latest
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise RazorpayError("The close by must be an integer.", "close_by")
+    if value < now + SHORTEST_QR_CODE_SECONDS:
+        raise RazorpayError("close_by should be at least 2 minutes after current time", "close_by")
+    return min(value, latest)
 
 
 def automatic_capture_field(value: object) -> bool:

@@ -35,6 +35,8 @@ def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa:
         "razorpay_key_id": "rzp_test_sandbox",
         "razorpay_key_secret": kept["razorpay_key_secret"],
         "razorpay_webhook_secrets": kept["razorpay_webhook_secret"],
+        "razorpay_upi_email": "shop@example.com",
+        "razorpay_upi_contact": "+919000090000",
         "paypal_client_id": "paypal-sandbox",
         "paypal_client_secret": kept["paypal_client_secret"],
         "paypal_webhook_id": "WH-SANDBOX",

@@ -98,7 +98,15 @@ def resolve(
             if topup_id is not None:
                 command = await _tie(MongoQueries(database), event, topup_id, by, why)
             elif credit is not None:
-                command = AdjustWallet(event_key, credit[0], _money(credit[1]), by, why)
+                command = AdjustWallet(
+                    event_key=event_key,
+                    gateway=event.received.gateway,
+                    payment_id=event.gateway_payment_id,
+                    customer_id=credit[0],
+                    amount=_money(credit[1]),
+                    by=by,
+                    why=why,
+                )
             else:
                 command = DismissEvent(event_key, by, why)
             try:

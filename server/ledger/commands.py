@@ -136,6 +136,9 @@ class AdjustWallet:
     """Settle an event that was kept for review by moving `amount` (signed) into a wallet."""
 
     event_key: str
+    gateway: str
+    payment_id: str
+    """The event's own, which never change; they tell what has to be loaded."""
     customer_id: str
     amount: Money
     by: str
@@ -219,6 +222,7 @@ class Needs:
                 self.events.add(command.event_key)
                 self.customers.add(command.customer_id)
                 self.wallets_of.add(command.customer_id)
+                self.credits.add(GatewayPaymentKey(command.gateway, command.payment_id))
             case DismissEvent():
                 self.events.add(command.event_key)
 

@@ -219,6 +219,8 @@ class Checkout:
     """The gateway's `upi://pay?...`; empty where the top-up is not paid by UPI."""
     client_secret: str = field(default="", repr=False)
     """What lets the customer's app confirm this one payment. It is told and never kept."""
+    expire_time_ms: int | None = None
+    """When the gateway stops taking the payment, where it says. It becomes the top-up's own."""
 
 
 class ReversalKind(StrEnum):

@@ -56,10 +56,25 @@ def tie_to_topup(state: State, command: TieToTopup, now_ms: int) -> Decision:
 
 
 def adjust_wallet(state: State, command: AdjustWallet, now_ms: int) -> Decision:
-    """Move money into (or out of) a wallet, against the account of the event's gateway."""
+    """Move money into (or out of) a wallet, against the account of the event's gateway.
+
+    What came without its top-up may have been credited by a later report: not once more by hand.
+    """
     event = _open_event(state, command.event_key)
     if isinstance(event, Rejection):
         return event
+    credited_for = state.credits[GatewayPaymentKey(command.gateway, command.payment_id)]
+    if credited_for is not None and not event.topup_id and command.amount.minor_units > 0:
+        return Rejection(
+            Reason.EVENT_SETTLED,
+            f"Payment {command.payment_id} was credited for top-up {credited_for} after event "
+            f"{command.event_key} was kept: nothing more is owed. Dismiss the event.",
+            {
+                "event_key": command.event_key,
+                "topup_id": credited_for,
+                "gateway_payment_id": command.payment_id,
+            },
+        )
     if not state.customers[command.customer_id]:
         return customer_not_found(command.customer_id)
     key = WalletKey(command.customer_id, command.amount.currency_code)

@@ -78,6 +78,7 @@ def open_for_payment(state: State, command: OpenTopup, now_ms: int) -> Decision:
         state=TopupState.PENDING if topup.state is TopupState.CREATED else topup.state,
         gateway_order_id=command.checkout.gateway_order_id,
         checkout=command.checkout,
+        expire_time_ms=command.checkout.expire_time_ms or topup.expire_time_ms,
         update_time_ms=now_ms,
         version=topup.version + 1,
     )

@@ -13,6 +13,7 @@ from server.ledger.records import (
     Topup,
     TopupState,
     Transaction,
+    TransactionType,
     Wallet,
 )
 from server.queries import TransactionFilter
@@ -47,6 +48,21 @@ class MongoQueries:
     async def topup_of_gateway_order(self, gateway: str, gateway_order_id: str) -> Topup | None:
         """Return the top-up that the gateway's order was made for."""
         return await self._topup({"gateway": gateway, "gateway_order_id": gateway_order_id})
+
+    async def topup_of_payment(self, gateway: str, payment_id: str) -> Topup | None:
+        """Return the top-up that the gateway's payment was credited for."""
+        found = await find(
+            self._database,
+            schema.TRANSACTIONS,
+            {
+                "type": TransactionType.TOPUP.value,
+                "gateway": gateway,
+                "gateway_payment_id": payment_id,
+            },
+            projection={"topup_id": 1},
+            limit=1,
+        )
+        return await self._topup({"_id": found[0]["topup_id"]}) if found else None
 
     async def topup_by_id(self, gateway: str, topup_id: str) -> Topup | None:
         """Return a top-up of any customer, for a gateway that names it."""

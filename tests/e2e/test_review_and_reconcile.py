@@ -51,6 +51,15 @@ async def event_for_review(harness: Harness, payment_id: str) -> dict[str, Any]:
     return event
 
 
+def around_now() -> tuple[str, ...]:
+    """Return the options for the time that the tests ran in."""
+    now = datetime.now(UTC)
+    return (
+        *("--from", (now - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")),
+        *("--to", (now + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")),
+    )
+
+
 async def test_a_payment_of_another_amount_is_shown_and_put_into_the_wallet(
     harness: Harness,
 ) -> None:
@@ -124,11 +133,7 @@ async def test_reconcile_names_what_differs_and_says_so_by_its_status(harness: H
     await harness.database.wallet_transactions.update_one(
         {"_id": entry["_id"]}, {"$set": {"amount": Int64(601)}}
     )
-    now = datetime.now(UTC)
-    window = (
-        *("--from", (now - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")),
-        *("--to", (now + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")),
-    )
+    window = around_now()
 
     output = await run(harness, "reconcile", "--gateway", "razorpay", *window, "--json", status=1)
 
@@ -141,3 +146,23 @@ async def test_reconcile_names_what_differs_and_says_so_by_its_status(harness: H
     assert found[entry["gateway_payment_id"]]["kind"] == "AMOUNT_DIFFERS"
     table = await run(harness, "reconcile", "--gateway", "razorpay", *window, status=1)
     assert f"MISSING_HERE    payment   {paid['payment_id']}" in table
+
+
+async def test_reconcile_knows_payments_by_qr_code(harness: Harness) -> None:
+    """They have no order: what was credited fits, and what was not is named."""
+    customer_id = await harness.customer()
+    credited, unheard = [
+        await harness.initiate(customer_id, 900, method="upi_qr") for _ in range(2)
+    ]
+    paid = [
+        (await harness.pay_at_gateway(topup.gateway_order_id, webhook=False))["payment_id"]
+        for topup in (credited, unheard)
+    ]
+    await harness.verify(credited)
+    command = ("reconcile", "--gateway", "razorpay", *around_now(), "--json")
+
+    output = await run(harness, *command, status=1)
+
+    found = {one["gateway_id"]: one["kind"] for one in json.loads(output)["discrepancies"]}
+    assert found.get(paid[0]) is None
+    assert found[paid[1]] == "MISSING_HERE"

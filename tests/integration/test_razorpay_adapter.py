@@ -1,18 +1,13 @@
 """The Razorpay adapter over real HTTP, against the sandbox and a line to it that can break."""
 
 import asyncio
-import base64
 import hashlib
 import hmac
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 
 import pytest
 import structlog
-from aiohttp import ClientSession, web
 
 from gateway_adapters.gateway import (
     Fact,
@@ -28,174 +23,35 @@ from gateway_adapters.gateway import (
     ProofInvalid,
     RazorpayProof,
 )
-from gateway_adapters.razorpay import Razorpay, RazorpaySettings
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.razorpay import Razorpay
+from razorpay_bench import (
+    AMOUNT,
+    KEY_ID,
+    KEY_SECRET,
+    TOPUP_ID,
+    Answer,
+    Bench,
+    make_topup,
+    running_bench,
+    status,
+)
 from server.ledger.money import Money
 from server.ledger.records import (
-    NO_METADATA,
     GatewayPayment,
     GatewayPaymentStatus,
     GatewayReversal,
-    Idempotency,
-    IdempotencyKey,
     Topup,
-    TopupState,
 )
-
-KEY_ID, KEY_SECRET = "rzp_test_key", "key-secret"
-TOPUP_ID = "top_01JD8Z6Q7M0123456789ABCDEF"
-AMOUNT = Money("INR", 12345)
 
 FOREVER_MS = 32_503_680_000_000
 """The year 3000."""
 
-Answer = Callable[[web.Request], web.Response]
-
-
-@asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    """Serve an application on a free port and give its URL."""
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
-
-
-@dataclass
-class Line:
-    """The line to the sandbox: it notes each request, and breaks the next ones as it is told."""
-
-    sandbox_url: str
-    session: ClientSession
-    seen: list[tuple[str, str, bytes]] = field(default_factory=list)
-    faults: dict[str, deque[Answer | str]] = field(default_factory=lambda: defaultdict(deque))
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def count(self, method: str) -> int:
-        """Return how many requests of a method came."""
-        return sum(1 for seen, _, _ in self.seen if seen == method)
-
-    async def carry(self, request: web.Request) -> web.StreamResponse:
-        """Pass a request on, unless a fault is due for its method."""
-        body = await request.read()
-        self.seen.append((request.method, request.path_qs, body))
-        due = self.faults[request.method]
-        fault = due.popleft() if due else None
-        if fault == "hang":
-            await self.released.wait()
-            return web.Response(status=500)
-        if callable(fault):
-            return fault(request)
-        answer = await self._forward(request, body)
-        if fault == "lose the reply":
-            assert request.transport is not None
-            request.transport.abort()
-        return answer
-
-    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
-        headers = {"Authorization": request.headers.get("Authorization", "")}
-        url = self.sandbox_url + request.path_qs
-        async with self.session.request(
-            request.method, url, data=body or None, headers=headers
-        ) as answer:
-            return web.Response(
-                status=answer.status,
-                body=await answer.read(),
-                content_type="application/json",
-            )
-
-
-@dataclass(frozen=True)
-class Bench:
-    """An adapter, the line and the sandbox."""
-
-    razorpay: Razorpay
-    line: Line
-    settings: RazorpaySettings
-    session: ClientSession
-
-    async def control(self, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Act as the sandbox's customer, on an order or, by its full path, on anything."""
-        place = path if path.startswith("/") else f"/sandbox/orders/{path}"
-        url = self.line.sandbox_url + place
-        async with self.session.post(url, json=content or {}) as response:
-            assert response.status == 200
-            answer: dict[str, Any] = await response.json()
-            return answer
-
-    async def orders(self) -> list[dict[str, Any]]:
-        """Return what the sandbox has."""
-        async with self.session.get(f"{self.line.sandbox_url}/sandbox/orders") as response:
-            items: list[dict[str, Any]] = (await response.json())["items"]
-            return items
-
-    def adapter(self, **changes: Any) -> Razorpay:
-        """Return another adapter with other settings."""
-        return Razorpay(self.session, replace(self.settings, **changes))
-
-    async def opened(self, topup: Topup | None = None) -> Topup:
-        """Return a top-up that has its order."""
-        topup = topup or make_topup()
-        checkout = await self.razorpay.open_topup(topup)
-        return replace(topup, gateway_order_id=checkout.gateway_order_id)
-
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """Give an adapter whose every request goes through the line."""
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(ClientSession())
-        sandbox = SandboxSettings(KEY_ID, KEY_SECRET, "webhook-secret", webhook_url="")
-        sandbox_url = await stack.enter_async_context(serving(sandbox_app(sandbox, session)))
-        line = Line(sandbox_url, session)
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", line.carry)
-        url = await stack.enter_async_context(serving(app))
-        stack.callback(line.released.set)
-        settings = RazorpaySettings(
-            url, KEY_ID, KEY_SECRET, ("webhook-secret",), "https://pay.example/checkout"
-        )
-        yield Bench(Razorpay(session, settings), line, settings, session)
-
-
-def make_topup(amount: Money = AMOUNT) -> Topup:
-    """Return a top-up as it was just recorded."""
-    return Topup(
-        topup_id=TOPUP_ID,
-        customer_id="cus_1",
-        amount=amount,
-        gateway="razorpay",
-        method="card",
-        state=TopupState.CREATED,
-        gateway_order_id="",
-        gateway_payment_id="",
-        transaction_id="",
-        pay_order=None,
-        pay_order_outcome=None,
-        failure_reason="",
-        checkout=None,
-        reversals=(),
-        return_url="",
-        create_time_ms=1,
-        update_time_ms=1,
-        expire_time_ms=2,
-        report_time_ms=0,
-        poll_time_ms=None,
-        poll_attempts=0,
-        metadata=NO_METADATA,
-        idempotency=Idempotency(IdempotencyKey("orders", "InitiateTopup", "k"), "f"),
-        version=1,
-    )
-
-
-def status(code: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> Answer:
-    """Return a fault that answers with a status."""
-    return lambda _: web.Response(status=code, body=body, headers=headers)
+    """Give a bench of its own to each test."""
+    async with running_bench() as running:
+        yield running
 
 
 def reversals(facts: list[Fact]) -> list[GatewayReversal]:
@@ -218,7 +74,7 @@ def test_it_is_a_gateway(bench: Bench) -> None:
     assert gateway.name == "razorpay"
 
 
-@pytest.mark.parametrize("method", ["card", "netbanking", "upi"])
+@pytest.mark.parametrize("method", ["card", "netbanking", "upi", "upi_qr", "google_pay"])
 def test_offered_methods_pass_from_one_rupee(bench: Bench, method: str) -> None:
     """The smallest amount that Razorpay takes is taken."""
     bench.razorpay.check_topup(Money("INR", 100), method)
@@ -231,7 +87,7 @@ def test_less_than_a_rupee_is_refused(bench: Bench) -> None:
     assert refused.value.field == "amount"
 
 
-@pytest.mark.parametrize("method", ["netbanking", "upi"])
+@pytest.mark.parametrize("method", ["netbanking", "upi", "upi_qr"])
 def test_indian_methods_take_rupees_alone(bench: Bench, method: str) -> None:
     """Netbanking and UPI are paid in INR; a card takes another currency."""
     with pytest.raises(InvalidTopup) as refused:
@@ -240,11 +96,13 @@ def test_indian_methods_take_rupees_alone(bench: Bench, method: str) -> None:
     bench.razorpay.check_topup(Money("USD", 12345), "card")
 
 
-@pytest.mark.parametrize("method", ["google_pay", "apple_pay"])
-def test_known_methods_are_not_offered_yet(bench: Bench, method: str) -> None:
-    """Google Pay and Apple Pay exist, and are said not to be offered."""
+@pytest.mark.parametrize(
+    ("method", "currency"), [("apple_pay", "INR"), ("apple_pay", "USD"), ("google_pay", "USD")]
+)
+def test_known_methods_are_not_offered_yet(bench: Bench, method: str, currency: str) -> None:
+    """Apple Pay, and Google Pay outside of India, exist and are said not to be offered."""
     with pytest.raises(NotImplementedHere):
-        bench.razorpay.check_topup(Money("INR", 100), method)
+        bench.razorpay.check_topup(Money(currency, 100), method)
 
 
 def test_an_unknown_method_is_refused(bench: Bench) -> None:
@@ -319,15 +177,7 @@ async def test_without_a_lookup_nothing_is_ordered(bench: Bench) -> None:
 async def test_of_two_orders_the_paid_one_counts(bench: Bench) -> None:
     """Where a receipt has two orders, the one that the customer paid is taken up."""
     wanted = {"amount": 12345, "currency": "INR", "receipt": TOPUP_ID}
-    credentials = base64.b64encode(f"{KEY_ID}:{KEY_SECRET}".encode()).decode()
-    made = []
-    for _ in range(2):
-        async with bench.session.post(
-            f"{bench.line.sandbox_url}/v1/orders",
-            json=wanted,
-            headers={"Authorization": f"Basic {credentials}"},
-        ) as response:
-            made.append((await response.json())["id"])
+    made = [(await bench.by_hand("/v1/orders", wanted))["id"] for _ in range(2)]
     await bench.control(f"{made[1]}/pay")
     assert (await bench.razorpay.open_topup(make_topup())).gateway_order_id == made[1]
 

@@ -43,6 +43,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_JWT_KEYS", key_set("too short"), "32 bytes"),
         ("WALLET_JWT_KEYS", key_set(alg="none"), "`alg`"),
         ("WALLET_JWT_KEYS", key_set(kid=None), "`kid`"),
+        ("WALLET_RAZORPAY_UPI_EMAIL", "shop", "email address"),
+        ("WALLET_RAZORPAY_UPI_CONTACT", "call us", "phone number"),
         ("WALLET_LOG_LEVEL", "loud", "debug"),
         ("WALLET_TOPUP_LIFETIME_SECONDS", "soon", "integer"),
         ("WALLET_COMMIT_MAX_BATCH", "0", "greater"),
@@ -84,6 +86,25 @@ def test_half_an_account_is_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "WALLET_RAZORPAY_KEY_SECRET" in str(refused.value)
     assert "WALLET_RAZORPAY_WEBHOOK_SECRETS" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "missing"),
+    [
+        ("WALLET_RAZORPAY_UPI_EMAIL", "shop@example.com", "WALLET_RAZORPAY_UPI_CONTACT"),
+        ("WALLET_RAZORPAY_UPI_CONTACT", "+919000090000", "WALLET_RAZORPAY_UPI_EMAIL"),
+    ],
+)
+def test_half_a_payer_is_no_payer(
+    monkeypatch: pytest.MonkeyPatch, given: str, value: str, missing: str
+) -> None:
+    """Razorpay wants both an email and a phone number: one without the other is a mistake."""
+    monkeypatch.setenv(given, value)
+
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+
+    assert missing in str(refused.value)
 
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

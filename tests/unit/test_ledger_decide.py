@@ -484,6 +484,23 @@ def test_a_top_up_is_opened_once() -> None:
     assert world.topups[topup.topup_id].state is TopupState.CREDITED
 
 
+@pytest.mark.parametrize(("told_ms", "expire_ms"), [(NOW + 5, NOW + 5), (None, None)])
+def test_the_gateway_may_say_when_the_time_is_over(
+    told_ms: int | None, expire_ms: int | None
+) -> None:
+    """Its word replaces ours; where it says nothing, ours stays."""
+    world = World()
+    decision = world.do(create(1))
+    assert isinstance(decision, Accepted)
+    assert isinstance(decision.reply, TopupReply)
+    topup = decision.reply.topup
+
+    checkout = Checkout("qr_1", "", "", expire_time_ms=told_ms)
+    world.do(OpenTopup("asha", topup.topup_id, checkout))
+
+    assert world.topups[topup.topup_id].expire_time_ms == (expire_ms or topup.expire_time_ms)
+
+
 @pytest.mark.parametrize("command", [OpenTopup("ben", "", Checkout("order_x", "rzp", ""))])
 def test_another_customers_top_up_is_not_found(command: OpenTopup) -> None:
     """A command for a top-up with another customer finds none, and neither does the credit."""

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from gateway_adapters.upi import (
     MAX_SVG_LENGTH,
     MAX_URI_LENGTH,
+    AskedPayment,
     InvalidIntent,
     UpiIntent,
     google_pay_ios_uri_of,
     intent_uri,
     is_vpa,
     qr_svg,
+    read_intent_uri,
 )
 from server.ledger.money import MAX_AMOUNT_MINOR_UNITS, Money
 
@@ -209,12 +211,78 @@ def test_only_upi_uris_are_drawn(uri: str) -> None:
         qr_svg(uri)
 
 
+@pytest.mark.parametrize("minor_units", [1, 99, 100, 835, 100000, MAX_AMOUNT_MINOR_UNITS])
+def test_what_is_made_is_read_again(minor_units: int) -> None:
+    """Payee and amount come back as they were, to the paisa."""
+    amount = Money("INR", minor_units)
+    assert read_intent_uri(intent_uri(intent(amount=amount))) == AskedPayment(
+        "shop@okicici", amount
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "minor_units"),
+    [
+        ("pa=shop@upi&am=3", 300),
+        ("am=3.5&pa=shop@upi&cu=INR", 350),
+        ("pa=shop%40upi&am=0.01&mc=5411&pn=a%26am%3D7", 1),
+        ("PA=shop@upi&Am=12.30&tn=am=7&am2=7", 1230),
+    ],
+)
+def test_a_gateways_uri_is_read_as_an_app_reads_it(query: str, minor_units: int) -> None:
+    """Rupees with or without decimals, encoded or not, in any order, with whatever else."""
+    asked = read_intent_uri(f"upi://pay?{query}")
+    assert asked == AskedPayment("shop@upi", Money("INR", minor_units))
+
+
+@pytest.mark.parametrize(
+    ("uri", "field"),
+    [
+        ("", "uri"),
+        ("https://example.com/?pa=shop@upi&am=1", "uri"),
+        ("UPI://pay?pa=shop@upi&am=1", "uri"),
+        ("upi://mandate?pa=shop@upi&am=1", "uri"),
+        ("upi://pay?pa=shop@upi&am=1&tn=a b", "uri"),
+        ("upi://pay?pa=shop@upi&am=1&tn=" + "a" * MAX_URI_LENGTH, "uri"),
+        ("upi://pay?pa=shop@upi&am=1&am=2", "uri"),
+        ("upi://pay?pa=shop@upi&am=1&AM=2", "uri"),
+        ("upi://pay?pa=shop@upi&pa=thief@upi&am=1", "uri"),
+        ("upi://pay?pa=shop@upi&am=1&%70a=thief@upi", "uri"),
+        ("upi://pay?am=1", "payee_vpa"),
+        ("upi://pay?pa=shop&am=1", "payee_vpa"),
+        ("upi://pay?pa=shop@upi%0a&am=1", "payee_vpa"),
+        ("upi://pay?pa=shop@upi", "amount"),
+        ("upi://pay?pa=shop@upi&am=", "amount"),
+        ("upi://pay?pa=shop@upi&am=0", "amount"),
+        ("upi://pay?pa=shop@upi&am=0.00", "amount"),
+        ("upi://pay?pa=shop@upi&am=-1", "amount"),
+        ("upi://pay?pa=shop@upi&am=1.005", "amount"),
+        ("upi://pay?pa=shop@upi&am=1.", "amount"),
+        ("upi://pay?pa=shop@upi&am=.5", "amount"),
+        ("upi://pay?pa=shop@upi&am=1,000", "amount"),
+        ("upi://pay?pa=shop@upi&am=1e3", "amount"),
+        ("upi://pay?pa=shop@upi&am=%D9%A1", "amount"),
+        ("upi://pay?pa=shop@upi&am=9999999999999", "amount"),
+        ("upi://pay?pa=shop@upi&am=1#x", "amount"),
+        ("upi://pay?pa=shop@upi&am=1&cu=USD", "amount"),
+        ("upi://pay?pa=shop@upi&am=1&cu=", "amount"),
+    ],
+)
+def test_a_uri_that_asks_for_no_exact_payment_is_not_read(uri: str, field: str) -> None:
+    """Another scheme, no payee, no amount or two of them: the error names what is wrong."""
+    with pytest.raises(InvalidIntent) as raised:
+        read_intent_uri(uri)
+    assert raised.value.field == field
+
+
 @given(st.text(max_size=400))
 def test_any_text_makes_a_uri_or_a_typed_error(text: str) -> None:
     """Whatever stands in the fields, the URI is bounded ASCII or there is none."""
     is_vpa(text)
     with contextlib.suppress(InvalidIntent):
         qr_svg(text)
+    with contextlib.suppress(InvalidIntent):
+        read_intent_uri(f"upi://pay?{text}")
     for field in ("payee_vpa", "payee_name", "reference", "note"):
         with contextlib.suppress(InvalidIntent):
             uri = intent_uri(intent(**{field: text}))
@@ -230,9 +298,10 @@ def test_the_published_addresses_are_recognised() -> None:
         assert is_vpa(case["vpa"]) is case["valid"]
 
 
-def test_the_published_uris_are_drawn() -> None:
-    """A gateway's own URI can be drawn as it came."""
+def test_the_published_uris_are_drawn_and_read() -> None:
+    """A gateway's own URI can be drawn and read as it came."""
     cases = vectors()["cases"]
     assert cases
     for case in cases:
         assert qr_svg(case["uri"]).startswith("<svg")
+        assert f"am={read_intent_uri(case['uri']).amount.minor_units // 100}&" in case["uri"]

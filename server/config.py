@@ -99,7 +99,9 @@ class Settings(BaseSettings):
         default="https://api.razorpay.com", description="Where Razorpay's API is."
     )
     razorpay_checkout_url: str = Field(
-        default="", description="A page that pays a Razorpay order; its id is appended."
+        default="",
+        description="A page that pays a Razorpay order; its id is appended. The order's notes say "
+        "where the customer then goes: `return_url`.",
     )
     paypal_client_id: str = Field(default="", description="PayPal's client id. Empty: not used.")
     paypal_client_secret: SecretStr = Field(

@@ -91,7 +91,7 @@ def _heading(text: str) -> str:
 
 def _status(words: Words) -> str:
     return (
-        f'<div class="status" role="status"><strong>{escape(words.heading)}</strong>'
+        f'<div class="status" role="status"><strong>{escape(words.heading)}</strong>\n'
         f"<p>{escape(words.text)}</p></div>"
     )
 

@@ -181,6 +181,7 @@ async def test_the_page_follows_what_happens_elsewhere(up: Harness, windows: Win
     paid = await up.pay_at_gateway(topup.gateway_order_id, pending=True)
     page = await windows.open(topup.checkout.url)
     await says(page, "The payment is under way.")
+    await picture(page, "pending")
 
     url = f"{up.sandbox_url}/sandbox/payments/{paid['payment_id']}/capture"
     async with up.http.post(url, json={}) as answer:
@@ -208,6 +209,7 @@ async def test_an_unknown_order_is_said_to_be_unknown(up: Harness, windows: Wind
     page = await windows.open(f"{up.sandbox_url}/checkout/order_none")
 
     await says(page, "There is no such order.")
+    await picture(page, "unknown")
     await expect(page.get_by_role("button")).to_have_count(0)
     assert windows.complaints.pop().startswith("Failed to load resource")
 

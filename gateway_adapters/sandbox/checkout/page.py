@@ -1,7 +1,6 @@
 """The checkout page as HTML: everything in it is escaped, and it loads nothing from anywhere."""
 
 import secrets
-from collections.abc import Mapping
 from html import escape
 from http import HTTPStatus
 from importlib.resources import files
@@ -34,13 +33,13 @@ _SCRIPT: Final = _part("page.js")
 def order_page(gateway: str, payable: Payable, stage: Stage) -> web.Response:
     """Return the page of an order."""
     words = WORDS[stage]
-    rows = {"Gateway": f"{gateway} sandbox", "Paid to": "Sandbox merchant"}
+    rows = [_row("Gateway", f"{gateway} sandbox"), _row("Paid to", "Sandbox merchant")]
     if payable.paid_amount not in {"", payable.amount}:
-        rows["Was paid"] = payable.paid_amount
+        rows.append(_row("Was paid", payable.paid_amount))
     if payable.topup_id:
-        rows["Top-up"] = payable.topup_id
-    rows["Order"] = payable.order_id
-    content = [_heading(payable.amount), _status(words), _table(rows)]
+        rows.append(_row("Top-up", payable.topup_id, "id"))
+    rows.append(_row("Order", payable.order_id, "id"))
+    content = [_heading(payable.amount), _status(words), f"<dl>{''.join(rows)}</dl>"]
     if stage in PAYABLE:
         content.append(_choices(payable))
     if stage in PASSING:
@@ -96,12 +95,8 @@ def _status(words: Words) -> str:
     )
 
 
-def _table(rows: Mapping[str, str]) -> str:
-    cells = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in rows.items()
-    )
-    return f"<dl>{cells}</dl>"
+def _row(name: str, value: str, kind: str = "text") -> str:
+    return f'<div><dt>{escape(name)}</dt><dd class="{kind}">{escape(value)}</dd></div>'
 
 
 def _choices(payable: Payable) -> str:

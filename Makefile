@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 INSTALLED := build/installed
+BROWSER_INSTALLED := build/installed-browser
+
+# Any Chromium will do: make browser CHROMIUM=/path/to/chrome
+CHROMIUM ?= $(shell for name in chromium chromium-browser google-chrome; do command -v $$name && break; done)
 
 # Whatever the build hook generates the stubs from: a change installs anew.
 INSTALL_INPUTS := pyproject.toml hatch_build.py $(shell find protos -name '*.proto')
@@ -59,6 +63,14 @@ protos: $(INSTALLED) ## Check the contract: style, comments, format, compatibili
 tests: $(INSTALLED) ## Run the tests.
 	$(BIN)/pytest
 
+.PHONY: browser
+browser: chromium $(BROWSER_INSTALLED) ## Test the checkout page in a real browser; pictures go to build/browser.
+	WALLET_TEST_CHROMIUM='$(CHROMIUM)' $(BIN)/pytest tests/browser
+
+.PHONY: chromium
+chromium:
+	@test -x '$(CHROMIUM)' || { echo 'make browser needs a Chromium on this machine: "apt-get install chromium" brings one on Debian, or name yours: make browser CHROMIUM=/path/to/chrome' >&2; exit 1; }
+
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff check --fix
@@ -75,3 +87,8 @@ $(INSTALLED): $(INSTALL_INPUTS)
 	@echo "installing into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@mkdir -p $(@D) && touch $@
+
+$(BROWSER_INSTALLED): $(INSTALLED)
+	@echo "installing what drives a browser into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@

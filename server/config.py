@@ -102,7 +102,9 @@ class Settings(BaseSettings):
         default="https://api.razorpay.com", description="Where Razorpay's API is."
     )
     razorpay_checkout_url: str = Field(
-        default="", description="A page that pays a Razorpay order; its id is appended."
+        default="",
+        description="A page that pays a Razorpay order; its id is appended. The order's notes say "
+        "where the customer then goes: `return_url`.",
     )
     razorpay_upi_email: str = Field(
         default="",

@@ -9,6 +9,16 @@ import pytest
 from harness import Harness, running_harness
 from server.store.embedded import embedded_mongod
 
+CHROMIUM = os.environ.get("WALLET_TEST_CHROMIUM", "")
+"""The browser that `make browser` found; without one its tests are not collected."""
+
+collect_ignore = [] if CHROMIUM else ["browser"]
+
+
+def pytest_report_header() -> str:
+    """Say what becomes of the tests that need a browser."""
+    return f"browser: {CHROMIUM or 'none here, so tests/browser is left out; see `make browser`'}"
+
 
 @pytest.fixture(scope="session")
 async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:

@@ -20,6 +20,7 @@ _CAPTURE: Final = {
         "refund_speed": "normal",
     },
 }
+_MAX_NOTE_LENGTH: Final = 256
 _STATUSES: Final = ("paid", "attempted", "created")
 """Of several orders for one top-up the one that is furthest counts."""
 
@@ -65,13 +66,24 @@ async def _create(api: RazorpayApi, topup: Topup) -> WireOrder:
             "amount": topup.amount.minor_units,
             "currency": topup.amount.currency_code,
             "receipt": topup.topup_id,
-            "notes": {"topup_id": topup.topup_id, "customer_id": topup.customer_id},
+            "notes": _notes(topup),
             "payment": _CAPTURE,
         },
     )
     order = read(answer, read_order)
     _check(topup, order)
     return order
+
+
+def _notes(topup: Topup) -> dict[str, str]:
+    """Return what Razorpay keeps with the order: whose it is, and where its payer comes from.
+
+    A page of the merchant's that pays the order finds there where to send the customer back to.
+    """
+    notes = {"topup_id": topup.topup_id, "customer_id": topup.customer_id}
+    if 0 < len(topup.return_url) <= _MAX_NOTE_LENGTH:
+        notes["return_url"] = topup.return_url
+    return notes
 
 
 def _check(topup: Topup, order: WireOrder) -> None:

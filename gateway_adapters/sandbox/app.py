@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import ClientSession, web
 
+from gateway_adapters.sandbox.checkout import CheckoutRoutes, Till
 from gateway_adapters.sandbox.control import tell_control_errors
 from gateway_adapters.sandbox.data_file import DataFile
 from gateway_adapters.sandbox.faults import Faults
@@ -15,6 +16,7 @@ from gateway_adapters.sandbox.paypal_control import Commit
 from gateway_adapters.sandbox.paypal_mount import PaypalSandbox, PaypalSandboxSettings
 from gateway_adapters.sandbox.razorpay import RazorpayRoutes
 from gateway_adapters.sandbox.razorpay_account import RazorpayAccount
+from gateway_adapters.sandbox.razorpay_checkout import RazorpayCheckout
 from gateway_adapters.sandbox.razorpay_control import RazorpayControl
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
 from gateway_adapters.sandbox.webhooks import Webhook, WebhookSender
@@ -92,10 +94,13 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
     app.add_routes(routes.table())
     app.add_routes(RazorpayControl(account, commit, signer).table())
     app.add_routes(faults.table())
+    tills: list[Till] = [(RazorpayCheckout(account, commit, signer), sender)]
     if paypal is not None:
         app[PAYPAL] = paypal
         app.middlewares.append(paypal.middleware)
         app.add_routes(paypal.table())
+        tills.append((paypal.checkout, paypal_sender))
+    app.add_routes(CheckoutRoutes(tills).table())
     app.on_shutdown.append(faults.close)
     app.cleanup_ctx.append(run)
     return app

@@ -35,7 +35,8 @@ MAX_TIMES: Final = 1000
 MAX_REORDERED: Final = 20
 MAX_COPIES: Final = 20
 MAX_SECONDS: Final = 60
-_CONTROL: Final = "/sandbox/"
+_NEVER: Final = ("/sandbox/", "/checkout/")
+"""Where people are, and no API is."""
 
 
 class ApiMode(StrEnum):
@@ -117,7 +118,7 @@ class Faults:
 
     @property
     def middleware(self) -> Middleware:
-        """What lets requests to the APIs suffer; control requests never do."""
+        """What lets requests to the APIs suffer; those of people at its controls never do."""
 
         @web.middleware
         async def suffer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -144,7 +145,7 @@ class Faults:
 
     def _next_request(self, path: str) -> ApiFault | None:
         fault = self._api
-        if fault is None or path.startswith(_CONTROL) or not path.startswith(fault.path):
+        if fault is None or path.startswith(_NEVER) or not path.startswith(fault.path):
             return None
         self._api = replace(fault, times=fault.times - 1) if fault.times > 1 else None
         return fault

@@ -10,7 +10,12 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from gateway_adapters.sandbox.paypal_entities import Capture, Dispute, Order, Refund
-from gateway_adapters.sandbox.paypal_fields import PaypalError, amount_field, name_field
+from gateway_adapters.sandbox.paypal_fields import (
+    PaypalError,
+    amount_field,
+    name_field,
+    return_url_field,
+)
 
 REFUSALS: Final = frozenset({"INSTRUMENT_DECLINED", "PAYER_ACTION_REQUIRED"})
 """What a capture can be refused with, as the control endpoints choose."""
@@ -89,6 +94,7 @@ class PaypalAccount:
             next_capture="COMPLETED",
             captured_value=value,
             create_time=now(),
+            return_url=return_url_field(content),
         )
         self.orders[order.id] = order
         return order

@@ -24,6 +24,7 @@ class Order:
     captured_value: str
     """Other than the order's only to test what then happens."""
     create_time: str
+    return_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def order_entity(
     url = f"{base_url}/v2/checkout/orders/{order.id}"
     links = [_link(url, "self", "GET")]
     if order.status == "PAYER_ACTION_REQUIRED":
-        links.append(_link(f"{base_url}/checkoutnow?token={order.id}", "payer-action", "GET"))
+        links.append(_link(f"{base_url}/checkout/{order.id}", "payer-action", "GET"))
     if order.status == "APPROVED":
         links.append(_link(f"{url}/capture", "capture", "POST"))
     return {

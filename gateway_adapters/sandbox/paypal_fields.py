@@ -1,9 +1,10 @@
 """The fields of a request to the sandbox's PayPal, checked and refused as PayPal does."""
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 _WITHOUT_DECIMALS: Final = frozenset({"HUF", "JPY", "TWD"})
 _WHOLE: Final = re.compile(r"[0-9]{1,12}")
@@ -46,6 +47,24 @@ def value_field(text: object, currency: str) -> str:
     if not Decimal(text):
         raise PaypalError("CANNOT_BE_ZERO_OR_NEGATIVE")
     return text
+
+
+def return_url_field(content: Mapping[str, Any]) -> str:
+    """Return where an order sends its customer back to, empty where it does not say.
+
+    Raises:
+        PaypalError.
+    """
+    value: object = content
+    for name in ("payment_source", "paypal", "experience_context", "return_url"):
+        if value is None:
+            return ""
+        if not isinstance(value, Mapping):
+            raise PaypalError("INVALID_PARAMETER_SYNTAX", HTTPStatus.BAD_REQUEST)
+        value = value.get(name)
+    if value is not None and not isinstance(value, str):
+        raise PaypalError("INVALID_PARAMETER_SYNTAX", HTTPStatus.BAD_REQUEST)
+    return value or ""
 
 
 def name_field(value: object) -> str:

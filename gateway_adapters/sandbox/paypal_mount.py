@@ -17,6 +17,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway_adapters.sandbox.paypal import PaypalRoutes
 from gateway_adapters.sandbox.paypal_account import PaypalAccount
+from gateway_adapters.sandbox.paypal_checkout import PaypalCheckout
 from gateway_adapters.sandbox.paypal_control import Commit, PaypalControl
 from gateway_adapters.sandbox.paypal_signing import PaypalSigner, restored_keys
 
@@ -52,6 +53,7 @@ class PaypalSandbox:
             client_secret=settings.client_secret,
         )
         self._control = PaypalControl(self.account, commit, self.signer)
+        self.checkout = PaypalCheckout(self.account, commit, self.signer)
 
     @property
     def trust_anchors_pem(self) -> bytes:

@@ -96,7 +96,7 @@ class PaypalSigner:
                 "links": [],
             }
         )
-        return Webhook(event_id, body, self.headers(body.encode()))
+        return Webhook(event_id, body, self.headers(body.encode()), event.name)
 
 
 def restored_keys(content: Mapping[str, Any]) -> PaypalKeys:

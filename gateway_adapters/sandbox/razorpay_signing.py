@@ -41,7 +41,7 @@ class RazorpaySigner:
             "X-Razorpay-Event-Id": event_id,
             "X-Razorpay-Signature": _sign(self.webhook_secret, body),
         }
-        return Webhook(event_id, body, headers)
+        return Webhook(event_id, body, headers, event.name)
 
 
 def _sign(secret: str, message: str) -> str:

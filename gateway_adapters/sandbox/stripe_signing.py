@@ -43,4 +43,4 @@ class StripeSigner:
             "User-Agent": USER_AGENT,
             "Stripe-Signature": self.signature(body, seconds),
         }
-        return Webhook(event_id, body, headers)
+        return Webhook(event_id, body, headers, event.name)

@@ -1,9 +1,12 @@
 """The sending of webhooks: at least once, with growing pauses, until somebody says 2xx."""
 
 import asyncio
+import json
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,6 +21,8 @@ _LONGEST_PAUSE_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 5.0
 """As long as Razorpay waits."""
 _SENT_AT_ONCE: Final = 16
+_REMEMBERED: Final = 1_000
+_MAX_ANSWER_BYTES: Final = 4_096
 
 _log = structlog.stdlib.get_logger()
 
@@ -29,6 +34,27 @@ class Webhook:
     event_id: str
     body: str
     headers: Mapping[str, str] = field(repr=False)
+    event: str = ""
+    """What the gateway calls what happened."""
+
+
+class DeliveryState(StrEnum):
+    """How far a webhook has come."""
+
+    WAITING = "waiting"
+    TAKEN = "taken"
+    GIVEN_UP = "given_up"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a webhook."""
+
+    webhook: Webhook
+    state: DeliveryState
+    outcome: str = ""
+    """What its taker made of it, such as APPLIED; empty where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +75,7 @@ class WebhookSender:
         self._faults = faults
         self._batch: _Batch | None = None
         self._waiting: dict[str, Webhook] = {}
+        self._ended: deque[Delivery] = deque(maxlen=_REMEMBERED)
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_SENT_AT_ONCE)
         self._done: Callable[[], Awaitable[None]] | None = None
@@ -64,6 +91,14 @@ class WebhookSender:
     def restore(self, content: list[dict[str, Any]]) -> None:
         """Take over what was still to be sent."""
         self.add([Webhook(**fields) for fields in content])
+
+    def deliveries_about(self, name: str) -> list[Delivery]:
+        """Return what became of the webhooks that name something, such as an order.
+
+        Of those that need not be sent any more the last ones are known, since the start.
+        """
+        waiting = [Delivery(one, DeliveryState.WAITING) for one in self._waiting.values()]
+        return [one for one in (*self._ended, *waiting) if name in one.webhook.body]
 
     def add(self, webhooks: Sequence[Webhook]) -> None:
         """Note what is to be sent; `send` or `resume` sends it."""
@@ -99,7 +134,7 @@ class WebhookSender:
             return [self._start(self._deliver(webhook)) for _ in range(copies)]
         match fault.mode:
             case WebhookMode.LOSE:
-                return [self._start(self._settle(webhook))]
+                return [self._start(self._settle(Delivery(webhook, DeliveryState.LOST)))]
             case WebhookMode.DELAY:
                 delay = fault.seconds
                 return [self._start(self._deliver(webhook, delay)) for _ in range(copies)]
@@ -139,21 +174,25 @@ class WebhookSender:
         await asyncio.sleep(delay_seconds)
         for attempt in range(MAX_ATTEMPTS):
             async with self._slots:
-                is_taken = await self._attempt(webhook)
-            if is_taken:
+                delivery = await self._attempt(webhook)
+            if delivery.state is DeliveryState.TAKEN:
                 break
             await asyncio.sleep(_pause_seconds(attempt))
         else:
+            delivery = Delivery(webhook, DeliveryState.GIVEN_UP)
             _log.warning("sandbox_webhook_given_up", event_id=webhook.event_id)
-        await self._settle(webhook)
+        await self._settle(delivery)
 
-    async def _settle(self, webhook: Webhook) -> None:
+    async def _settle(self, delivery: Delivery) -> None:
         """Note that it need not be sent any more."""
-        if self._waiting.pop(webhook.event_id, None) is not None and self._done is not None:
+        if self._waiting.pop(delivery.webhook.event_id, None) is None:
+            return
+        self._ended.append(delivery)
+        if self._done is not None:
             await self._done()
 
-    async def _attempt(self, webhook: Webhook) -> bool:
-        """Send it once, and tell whether it was taken."""
+    async def _attempt(self, webhook: Webhook) -> Delivery:
+        """Send it once, and tell whether it was taken or still waits."""
         try:
             async with self._session.post(
                 self._url,
@@ -162,9 +201,21 @@ class WebhookSender:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS),
             ) as response:
-                return HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
+                if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                    answer = await response.content.read(_MAX_ANSWER_BYTES)
+                    return Delivery(webhook, DeliveryState.TAKEN, _outcome_in(answer))
         except (aiohttp.ClientError, TimeoutError):
-            return False
+            pass
+        return Delivery(webhook, DeliveryState.WAITING)
+
+
+def _outcome_in(answer: bytes) -> str:
+    """Return the outcome that the sidecar answers; a gateway itself would not look."""
+    try:
+        content = json.loads(answer)
+    except (ValueError, RecursionError):
+        return ""
+    return str(content.get("outcome", "")) if isinstance(content, dict) else ""
 
 
 def _pause_seconds(attempt: int) -> float:

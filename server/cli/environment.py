@@ -62,6 +62,7 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
         settings = development_settings(
             settings,
             razorpay_api_url=sandbox_url,
+            razorpay_checkout_url=f"{sandbox_url}/checkout",
             paypal_api_url=sandbox_url,
             paypal_trust_anchors=str(settings.data_dir / _SANDBOX_ROOT),
             paypal_certificate_url_prefix=f"{sandbox_url}/v1/notifications/certs/",

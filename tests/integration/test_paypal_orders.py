@@ -87,7 +87,7 @@ async def test_opening_makes_one_order_that_names_the_topup(bench: Bench) -> Non
     (order,) = bench.sandbox.account.orders.values()
     assert checkout.gateway_order_id == order.id
     assert checkout.public_key == CLIENT_ID
-    assert checkout.url.endswith(f"/checkoutnow?token={order.id}")
+    assert checkout.url.endswith(f"/checkout/{order.id}")
     assert (order.value, order.currency) == ("123.45", "USD")
     assert (order.custom_id, order.invoice_id) == (TOPUP_ID, TOPUP_ID)
     (_, _, body, headers) = bench.line.seen[-1]

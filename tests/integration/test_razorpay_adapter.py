@@ -124,6 +124,17 @@ async def test_opening_makes_one_order_that_names_the_topup(bench: Bench) -> Non
     assert order["notes"] == {"topup_id": TOPUP_ID, "customer_id": "cus_1"}
 
 
+async def test_an_order_notes_where_its_customer_goes_back_to(bench: Bench) -> None:
+    """The checkout page finds the return URL at the order; one that is too long is left out."""
+    short, long = "https://shop.example/done?a=1&b=2", f"https://shop.example/{'a' * 256}"
+    for topup_id, return_url in ((TOPUP_ID, short), (f"{TOPUP_ID}2", long)):
+        await bench.razorpay.open_topup(
+            replace(make_topup(), topup_id=topup_id, return_url=return_url)
+        )
+    notes = [order["notes"].get("return_url") for order in await bench.orders()]
+    assert sorted(notes, key=str) == [None, short]
+
+
 async def test_without_a_checkout_page_there_is_no_url(bench: Bench) -> None:
     """Where no page is configured none is invented."""
     checkout = await bench.adapter(checkout_url="").open_topup(make_topup())

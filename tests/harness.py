@@ -465,3 +465,14 @@ async def running_harness(
         )
     if books_agree:
         assert await differences(mongodb_uri) == []
+
+
+@asynccontextmanager
+async def another_server(harness: Harness, **changes: Any) -> AsyncIterator[Any]:
+    """Run one more server on a harness's database, with changed settings; give its stub."""
+    settings = harness.settings.model_copy(update=changes)
+    async with (
+        running_server(settings) as running,
+        grpc.aio.insecure_channel(running.grpc_address) as channel,
+    ):
+        yield service_grpc.WalletPaymentServiceStub(channel)

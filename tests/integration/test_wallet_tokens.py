@@ -6,12 +6,10 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import grpc
 import pytest
 from bson.datetime_ms import DatetimeMS
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,17 +22,15 @@ from harness import (
     KEY_SECRET,
     Harness,
     Refused,
+    another_server,
     outcomes_of,
     refusal_of,
     running_harness,
     unique,
 )
-from server.app import running_server
 from server.cli.sandbox_wallets import APPLE_MERCHANT_ID, GOOGLE_RECIPIENT
-from server.config import Settings
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
-from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
 
 CREDITED = resources.TOPUP_STATE_CREDITED
 PENDING = resources.TOPUP_STATE_PENDING
@@ -57,17 +53,6 @@ async def shop(mongodb_uri: str) -> AsyncIterator[Harness]:
         paypal_environment="sandbox",
     ) as running:
         yield running
-
-
-@asynccontextmanager
-async def another_server(shop: Harness, **changes: Any) -> AsyncIterator[Any]:
-    """Run one more server on the same database; give its stub."""
-    settings: Settings = shop.settings.model_copy(update=changes)
-    async with (
-        running_server(settings) as running,
-        grpc.aio.insecure_channel(running.grpc_address) as channel,
-    ):
-        yield service_grpc.WalletPaymentServiceStub(channel)
 
 
 async def started(shop: Harness, wallet: str, amount: int = 1_000) -> resources.Topup:
@@ -625,5 +610,6 @@ async def test_nothing_of_a_token_is_kept_or_logged(
     numbers = [google_pay_signing.PAN, google_pay_signing.CRYPTOGRAM]
     numbers += [apple_pay_signing.PAN, apple_pay_signing.CRYPTOGRAM]
     for part in [*secret.values(), *numbers]:
-        for piece in (part[:24], part[-24:]):
+        # Keys and signatures of all kinds begin the same way.
+        for piece in (part[len(part) // 2 :][:24], part[-24:]):
             assert not [text for text in kept if piece in text]

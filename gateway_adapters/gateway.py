@@ -9,16 +9,17 @@ Errors an adapter raises:
     |-- GatewayUnavailable   cannot be reached, timed out, or answered 429 or 5xx: try again
     |-- GatewayRefused       understood the request and refused it
     |-- InvalidTopup         this amount, currency or method cannot be topped up here
+    |-- InvalidSession       a wallet's session cannot be had for this page or from this host
     |-- ProofInvalid         the proof of payment does not hold
     |-- NotImplementedHere   known, and not offered by this adapter
-    |-- SignatureInvalid     the webhook was not signed by the gateway
+    |-- SignatureInvalid     the webhook was not signed by its sender
     `-- MalformedEvent       signed, and yet not an event of this gateway
 """
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from server.ledger.money import Money
 from server.ledger.records import Checkout, GatewayPayment, GatewayReversal, Topup
@@ -53,6 +54,14 @@ class GatewayRefused(GatewayError):
 
 class InvalidTopup(GatewayError):
     """A top-up that this gateway cannot carry out; `field` names what to change."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidSession(GatewayError):
+    """A wallet's session that cannot be asked for so; `field` names what to change."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -96,13 +105,24 @@ class LookupProof:
 
 
 @dataclass(frozen=True, slots=True)
-class OtherProof:
-    """A proof of a kind that no adapter takes yet; `kind` is its name in the contract."""
+class GooglePayProof:
+    """A payment token of Google Pay, as the customer's app got it."""
 
-    kind: str
+    method: ClassVar[str] = "google_pay"
+    token: str = field(repr=False)
 
 
-Proof = RazorpayProof | PaypalProof | LookupProof | OtherProof
+@dataclass(frozen=True, slots=True)
+class ApplePayProof:
+    """A payment token of Apple Pay: the JSON of its `paymentData`, as the app got it."""
+
+    method: ClassVar[str] = "apple_pay"
+    token: str = field(repr=False)
+
+
+Proof = RazorpayProof | PaypalProof | LookupProof
+WalletToken = GooglePayProof | ApplePayProof
+"""What pays, and does not only prove: it is verified here, and handed on to the gateway once."""
 Fact = GatewayPayment | GatewayReversal
 
 
@@ -131,6 +151,9 @@ class WebhookEvent:
     """When the gateway made it, in milliseconds since the epoch; None where it does not say."""
     topup_id: str = ""
     """The top-up that the gateway's order was made for, where the event tells (the receipt)."""
+    signed_digest: str = ""
+    """SHA-256, hex, of what names the event under the sender's signature; empty where only the
+    whole body does. The same event in another envelope is then still the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +164,41 @@ class Movement:
     time_ms: int
 
 
-class Gateway(Protocol):
-    """A payment gateway. Every method may be called at any time, in any order, and again."""
+class WebhookSource(Protocol):
+    """Who sends webhooks: a gateway, or a wallet whose callbacks carry no payment."""
 
     name: str
-    """As in requests, ledger accounts and webhook paths: `razorpay`."""
+    """As in webhook paths: `razorpay`. A gateway's stands in requests and ledger accounts too."""
+
+    async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+        """Verify the signature over the raw `body`, then read the event.
+
+        `headers` have lower-case names.
+
+        Raises:
+            SignatureInvalid, MalformedEvent; GatewayUnavailable where a key or a certificate
+            cannot be had.
+        """
+
+
+class TokenVerifier(Protocol):
+    """Who tells a wallet's good tokens from others: they are verified before they are handed on."""
+
+    method: str
+    """The payment method: `google_pay`."""
+
+    async def verify(self, token: str) -> str:
+        """Verify a token; return the SHA-256, hex, of what its wallet signed.
+
+        It is the same for the same token, however that is written. What was decrypted is dropped.
+
+        Raises:
+            ProofInvalid; GatewayUnavailable where the wallet's keys cannot be had.
+        """
+
+
+class Gateway(WebhookSource, Protocol):
+    """A payment gateway. Every method may be called at any time, in any order, and again."""
 
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what this gateway cannot do, before anything is recorded.
@@ -193,19 +246,31 @@ class Gateway(Protocol):
             GatewayUnavailable, GatewayRefused.
         """
 
-    async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
-        """Verify the signature over the raw `body`, then read the event.
-
-        `headers` have lower-case names.
-
-        Raises:
-            SignatureInvalid, MalformedEvent; GatewayUnavailable where a certificate cannot be had.
-        """
-
     def movements(self, start_time_ms: int, end_time_ms: int) -> AsyncIterator[Movement]:
         """Go through the captured payments and the refunds that the gateway made in a time.
 
         From `start_time_ms` on, before `end_time_ms`, in any order. For reconciliation.
+
+        Raises:
+            GatewayUnavailable, GatewayRefused.
+        """
+
+
+@runtime_checkable
+class TokenGateway(Gateway, Protocol):
+    """A gateway that is handed wallets' tokens by this service, to charge the card behind them."""
+
+    def check_token(self, topup: Topup, token: WalletToken) -> None:
+        """Refuse a token that does not fit the top-up, before it is looked at.
+
+        Raises:
+            ProofInvalid.
+        """
+
+    async def pay_with_token(self, topup: Topup, token: WalletToken) -> PaymentReport:
+        """Hand on a verified token as the payment of the top-up's order; return the payment.
+
+        It is sent once: after GatewayUnavailable it may or may not have been taken.
 
         Raises:
             GatewayUnavailable, GatewayRefused.

@@ -2,10 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -13,12 +12,11 @@ import jwt
 import structlog
 from aiohttp import web
 
-from gateway_adapters.gateway import Gateway
-from gateway_adapters.paypal import Paypal, PaypalSettings
-from gateway_adapters.razorpay import Razorpay, RazorpaySettings, UpiPayer
+from server.apple_sessions import ApplePaySessions
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
-from server.config import Settings, SettingsError, read_key_set
+from server.config import Settings, read_key_set
+from server.gateways import gateways, wallets
 from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import CONTENT_TYPE, Metrics
 from server.poller import Poller
@@ -33,6 +31,7 @@ from server.store.connection import Database, check_replica_set, connect
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.topups import Topups
+from server.wallet_tokens import WalletTokens
 from server.workers.peers import SharedCommitter
 from server.workers.place import Place
 
@@ -79,7 +78,15 @@ async def running_server(
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))
         queries = MongoQueries(database)
-        topups = Topups(submitter, queries, gateways(settings, session), wall_clock_ms)
+        found = await wallets(settings, session, resources, wall_clock_ms)
+        topups = Topups(
+            submitter,
+            queries,
+            gateways(settings, session),
+            found.callbacks,
+            WalletTokens(submitter, found.verifiers, wall_clock_ms),
+            wall_clock_ms,
+        )
         resources.push_async_callback(topups.close)
         metrics_socket = (
             bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
@@ -103,6 +110,7 @@ async def running_server(
             submitter,
             queries,
             topups,
+            ApplePaySessions(queries, found.apple_sessions),
             PageTokens(await schema.page_token_key(database)),
             topup_lifetime_ms=settings.topup_lifetime_seconds * 1_000,
             first_poll_ms=first_poll_ms,
@@ -142,68 +150,6 @@ def authenticator(settings: Settings) -> Authenticator:
         if key["alg"] in settings.jwt_algorithms
     ]
     return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
-
-
-def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Gateway]:
-    """Return the gateways that have credentials here, by name.
-
-    Raises:
-        SettingsError: a setting of one of them does not fit; it names the variable.
-    """
-    found: list[Gateway] = []
-    if settings.razorpay_key_id:
-        found.append(_razorpay(settings, session))
-    if settings.paypal_client_id:
-        found.append(_paypal(settings, session))
-    return {gateway.name: gateway for gateway in found}
-
-
-def _razorpay(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
-    payer = UpiPayer(settings.razorpay_upi_email, settings.razorpay_upi_contact)
-    with _naming("WALLET_RAZORPAY_API_URL"):
-        return Razorpay(
-            session,
-            RazorpaySettings(
-                api_url=settings.razorpay_api_url,
-                key_id=settings.razorpay_key_id,
-                key_secret=settings.razorpay_key_secret.get_secret_value(),
-                webhook_secrets=tuple(
-                    secret.get_secret_value() for secret in settings.razorpay_webhook_secrets
-                ),
-                checkout_url=settings.razorpay_checkout_url,
-                upi_payer=payer if payer.email else None,
-            ),
-        )
-
-
-def _paypal(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
-    trust_anchors = b""
-    if settings.paypal_trust_anchors:
-        with _naming("WALLET_PAYPAL_TRUST_ANCHORS"):
-            trust_anchors = Path(settings.paypal_trust_anchors).read_bytes()
-    with _naming("WALLET_PAYPAL_API_URL or WALLET_PAYPAL_CERTIFICATE_URL_PREFIX"):
-        return Paypal(
-            session,
-            PaypalSettings(
-                api_url=settings.paypal_api_url,
-                client_id=settings.paypal_client_id,
-                client_secret=settings.paypal_client_secret.get_secret_value(),
-                webhook_id=settings.paypal_webhook_id,
-                environment=settings.paypal_environment,
-                return_url=settings.paypal_return_url,
-                trust_anchors_pem=trust_anchors,
-                certificate_url_prefix=settings.paypal_certificate_url_prefix,
-            ),
-        )
-
-
-@contextmanager
-def _naming(variables: str) -> Iterator[None]:
-    """Say which setting it was that an adapter cannot use; its value is not shown."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise SettingsError(f"{variables}: {type(error).__name__}: it cannot be used.") from error
 
 
 async def _prepare(database: Database) -> None:

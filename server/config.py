@@ -136,6 +136,65 @@ class Settings(BaseSettings):
     paypal_certificate_url_prefix: str = Field(
         default="", description="Only for the sandbox of `up`: where certificates come from."
     )
+    google_pay_recipients: CommaSeparated = Field(
+        default=(),
+        description="Whom Google Pay's tokens are made for, comma-separated: merchant:<id> or "
+        "gateway:<id>. Empty: not used.",
+    )
+    google_pay_environment: Literal["PRODUCTION", "TEST"] = Field(
+        default="PRODUCTION", description="PRODUCTION or TEST: whose keys sign the tokens."
+    )
+    google_pay_private_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Private keys that open tokens for merchant:<id>, current first: PEM, inline "
+        "or as @/path/to/file. Empty: tokens are verified, and opened by the gateway alone.",
+    )
+    google_pay_issuer_id: str = Field(
+        default="",
+        description="Google Wallet's issuer id, for callbacks about passes. Empty: not used.",
+    )
+    google_pay_keys_url: str = Field(
+        default="", description="Only for the sandbox of `up`: where Google's keys come from."
+    )
+    apple_pay_root: str = Field(
+        default="",
+        description="PEM file of Apple Root CA - G3, which Apple Pay's tokens have to reach: get "
+        "it at https://www.apple.com/certificateauthority/. Empty: not used.",
+    )
+    apple_pay_processing_certificate: str = Field(
+        default="",
+        description="Payment processing certificates that tokens are made for, current first: PEM, "
+        "inline or as @/path/to/file.",
+    )
+    apple_pay_processing_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Their private keys: PEM, inline or as @/path/to/file. Empty: tokens are "
+        "verified, and opened by the gateway alone.",
+    )
+    apple_pay_merchant_id: str = Field(
+        default="",
+        description="The merchant that asks for payment sessions, merchant.com.example. Empty: "
+        "not used.",
+    )
+    apple_pay_display_name: str = Field(
+        default="", description="What the payment sheet calls the merchant."
+    )
+    apple_pay_domains: CommaSeparated = Field(
+        default=(),
+        description="Hosts with a payment page, registered with Apple, comma-separated.",
+    )
+    apple_pay_identity_certificate: str = Field(
+        default="", description="PEM file of the merchant identity certificate, for sessions."
+    )
+    apple_pay_identity_key: str = Field(default="", description="PEM file of its private key.")
+    apple_pay_session_hosts: CommaSeparated = Field(
+        default=(),
+        description="Hosts, with their ports, that may be asked for sessions, comma-separated. "
+        "Empty: Apple's for production.",
+    )
+    apple_pay_session_roots: str = Field(
+        default="", description="PEM file of roots for those hosts. Empty: the system's."
+    )
     topup_lifetime_seconds: int = Field(
         default=1_800, ge=60, le=604_800, description="How long a customer has to pay a top-up."
     )
@@ -163,7 +222,14 @@ class Settings(BaseSettings):
         default=5.0, ge=0, le=300, description="How long a stopping server lets calls finish."
     )
 
-    @field_validator("jwt_algorithms", "razorpay_webhook_secrets", mode="before")
+    @field_validator(
+        "jwt_algorithms",
+        "razorpay_webhook_secrets",
+        "google_pay_recipients",
+        "apple_pay_domains",
+        "apple_pay_session_hosts",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - whatever pydantic hands over
         if isinstance(value, str):
@@ -272,6 +338,14 @@ _ACCOUNTS: Final = (
     ("razorpay_key_id", "razorpay_key_secret", "razorpay_webhook_secrets"),
     ("razorpay_upi_email", "razorpay_upi_contact"),
     ("paypal_client_id", "paypal_client_secret", "paypal_webhook_id"),
+    ("apple_pay_root", "apple_pay_processing_certificate"),
+    (
+        "apple_pay_merchant_id",
+        "apple_pay_display_name",
+        "apple_pay_domains",
+        "apple_pay_identity_certificate",
+        "apple_pay_identity_key",
+    ),
 )
 """The settings of a gateway that are of use together alone."""
 
@@ -304,12 +378,7 @@ def read_key_set(value: SecretStr) -> list[dict[str, Any]]:
     Raises:
         ValueError: it cannot be read, or a key lacks `kid` or an `alg` that is known.
     """
-    text = value.get_secret_value()
-    if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text("utf-8")
-        except (OSError, UnicodeError):
-            raise ValueError("the file after @ cannot be read") from None
+    text = content_of(value.get_secret_value())
     try:
         keys = json.loads(text)["keys"]
     except (ValueError, KeyError, TypeError):
@@ -322,6 +391,20 @@ def read_key_set(value: SecretStr) -> list[dict[str, Any]]:
         if key["alg"] == "HS256" and len(_decoded(key.get("k", ""))) < _MIN_SHARED_SECRET:
             raise ValueError(f"the secret of an HS256 key has {_MIN_SHARED_SECRET} bytes or more")
     return list(keys)
+
+
+def content_of(value: str) -> str:
+    """Return a setting that is given inline or in the file named after `@`.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text("utf-8")
+    except (OSError, UnicodeError):
+        raise ValueError("the file after @ cannot be read") from None
 
 
 def _shared_secrets(key_set: SecretStr) -> list[str]:

@@ -1,6 +1,7 @@
 """HTTP servers of ours: an address is bound first, so that others can be told of it at once."""
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,11 +49,13 @@ def address_of(bound: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def http_server(runner: web.AppRunner, bound: socket.socket) -> AsyncIterator[None]:
-    """Serve an HTTP application on a bound socket as long as the context lasts."""
+async def http_server(
+    runner: web.AppRunner, bound: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Serve an application on a bound socket as long as the context lasts; HTTPS with `tls`."""
     await runner.setup()
     try:
-        await web.SockSite(runner, bound).start()
+        await web.SockSite(runner, bound, ssl_context=tls).start()
         yield
     finally:
         await runner.cleanup()

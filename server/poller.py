@@ -16,7 +16,7 @@ from server.commit.errors import CommitError
 from server.commit.port import StoreError
 from server.ledger.records import Topup
 from server.queries import PollSchedule
-from server.topups import GatewayNotBuilt, Topups, UnknownGateway
+from server.topups import Topups, UnknownGateway
 
 MAX_WAIT_MS: Final = 3_600_000
 LATE_MS: Final = 6 * 24 * 3_600_000
@@ -92,7 +92,7 @@ class Poller:
         async with self._slots:
             try:
                 await self._topups.bring_up_to_date(topup)
-            except (GatewayError, UnknownGateway, GatewayNotBuilt) as error:
+            except (GatewayError, UnknownGateway) as error:
                 _log.warning(
                     "the gateway was asked in vain",
                     topup_id=topup.topup_id,

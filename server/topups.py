@@ -9,19 +9,23 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 import structlog
 
 from gateway_adapters.gateway import (
+    ApplePayProof,
     Fact,
     Gateway,
     GatewayError,
+    GooglePayProof,
     LookupProof,
     PaymentReport,
     Proof,
+    WalletToken,
     WebhookEvent,
+    WebhookSource,
 )
+from gateway_adapters.single_flight import SingleFlight
 from server.commit.committer import Submitter
 from server.commit.errors import Rejected
 from server.ledger.commands import (
@@ -47,20 +51,13 @@ from server.ledger.records import (
 )
 from server.ledger.rejection import Reason, Rejection
 from server.queries import Queries
+from server.wallet_tokens import GoodToken, WalletTokens
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("topups")
 
 
 class UnknownGateway(Exception):
     """There is no gateway of this name on this server."""
-
-    def __init__(self, gateway: str) -> None:
-        super().__init__(gateway)
-        self.gateway = gateway
-
-
-class GatewayNotBuilt(Exception):
-    """The gateway is part of the contract, and this release does not talk to it yet."""
 
     def __init__(self, gateway: str) -> None:
         super().__init__(gateway)
@@ -75,10 +72,6 @@ class WebhookReceipt:
     event_id: str
 
 
-PLANNED_GATEWAYS: Final = frozenset({"google-pay"})
-"""In the contract, and still to be built."""
-
-
 class Topups:
     """Starts top-ups, and brings what gateways say of them into the ledger."""
 
@@ -87,19 +80,25 @@ class Topups:
         committer: Submitter,
         queries: Queries,
         gateways: Mapping[str, Gateway],
+        callbacks: Mapping[str, WebhookSource],
+        wallet_tokens: WalletTokens,
         now_ms: Callable[[], int],
     ) -> None:
+        """`callbacks` are the sources of webhooks that are no gateways, by name."""
         self._committer = committer
         self._queries = queries
         self._gateways = gateways
+        self._callbacks = callbacks
+        self._wallet_tokens = wallet_tokens
         self._now_ms = now_ms
         self._opening: dict[str, asyncio.Task[Topup]] = {}
+        self._paying: SingleFlight[tuple[str, str], Topup] = SingleFlight()
 
     async def initiate(self, command: CreateTopup, timeout_seconds: float | None) -> Topup:
         """Record the top-up, then order it at the gateway; a repeat goes on where it stopped.
 
         Raises:
-            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError.
+            UnknownGateway, GatewayError, CommitError.
         """
         gateway = self._gateway(command.gateway)
         gateway.check_topup(command.amount, command.method)
@@ -116,12 +115,18 @@ class Topups:
         return await asyncio.shield(opening)
 
     async def verify(
-        self, customer_id: str, topup_id: str, proof: Proof, timeout_seconds: float | None
+        self,
+        customer_id: str,
+        topup_id: str,
+        proof: Proof | WalletToken,
+        timeout_seconds: float | None,
     ) -> Topup:
         """Check the proof, ask the gateway, and apply its answer; return the top-up as it then is.
 
+        A wallet's token is handed on to the gateway first.
+
         Raises:
-            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError, StoreUnavailable.
+            UnknownGateway, GatewayError, CommitError, StoreUnavailable.
         """
         topup = await self._queries.topup(customer_id, topup_id)
         if topup is None:
@@ -138,6 +143,10 @@ class Topups:
                 )
             )
         gateway = self._gateway(topup.gateway)
+        if isinstance(proof, GooglePayProof | ApplePayProof):
+            good = await self._wallet_tokens.verified(gateway, topup, proof)
+            # One call for the same token at the same moment; it goes on where nobody waits for it.
+            return await self._paying.share((topup_id, good.digest), lambda: self._pay(good))
         report = await gateway.check_proof(topup, proof)
         if report is None:
             return topup
@@ -148,7 +157,7 @@ class Topups:
         """Ask the gateway what it has for a top-up, apply that, and expire what is dead.
 
         Raises:
-            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError.
+            UnknownGateway, GatewayError, CommitError.
         """
         gateway = self._gateway(topup.gateway)
         if topup.checkout is not None:
@@ -170,38 +179,40 @@ class Topups:
         """Verify a webhook, and let it take effect in the commit that records it.
 
         Raises:
-            UnknownGateway, GatewayNotBuilt, GatewayError, CommitError, StoreUnavailable.
+            UnknownGateway, GatewayError, CommitError, StoreUnavailable.
         """
-        gateway = self._gateway(gateway_name)
-        event = await gateway.read_webhook(headers, body)
+        source = self._callbacks.get(gateway_name) or self._gateway(gateway_name)
+        event = await source.read_webhook(headers, body)
         now_ms = self._now_ms()
         received = ReceivedEvent(
             gateway=gateway_name,
             event_id=event.event_id,
             event_type=event.event_type,
-            body_digest=hashlib.sha256(body).hexdigest(),
+            body_digest=event.signed_digest or hashlib.sha256(body).hexdigest(),
             body=body,
             origin=EventOrigin.WEBHOOK,
             receive_time_ms=now_ms if receive_time_ms is None else receive_time_ms,
             report_time_ms=now_ms if event.report_time_ms is None else event.report_time_ms,
         )
-        command = await self._command_of(gateway, event, received)
+        command = await self._command_of(gateway_name, event, received)
         reply = await self._committer.submit(command, timeout_seconds)
         assert isinstance(reply, EventReply)  # noqa: S101 - what these commands reply
         if isinstance(command, ApplyPayment) and reply.topup is not None:
+            gateway = self._gateway(gateway_name)
             await self._capture_if_authorized(
                 gateway, reply.topup, command.payment, timeout_seconds
             )
         return WebhookReceipt(reply.outcome, event.event_id)
 
     async def close(self) -> None:
-        """Wait for the gateway orders that are just being made."""
+        """Wait for the gateway orders and payments that are just being made."""
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
+        await self._paying.close()
 
     def _gateway(self, name: str) -> Gateway:
         gateway = self._gateways.get(name)
         if gateway is None:
-            raise GatewayNotBuilt(name) if name in PLANNED_GATEWAYS else UnknownGateway(name)
+            raise UnknownGateway(name)
         return gateway
 
     async def _open(self, gateway: Gateway, topup: Topup) -> Topup:
@@ -209,6 +220,11 @@ class Topups:
         return await self._topup_after(
             OpenTopup(topup.customer_id, topup.topup_id, checkout), timeout_seconds=None
         )
+
+    async def _pay(self, good: GoodToken) -> Topup:
+        report = await self._wallet_tokens.pay(good)
+        topup = await self._apply(good.topup, report, None)
+        return await self._capture_if_authorized(good.gateway, topup, report.payment, None)
 
     async def _topup_after(self, command: Command, timeout_seconds: float | None) -> Topup:
         """Carry out a command and return the top-up as it is then."""
@@ -218,14 +234,14 @@ class Topups:
         return reply.topup
 
     async def _command_of(
-        self, gateway: Gateway, event: WebhookEvent, received: ReceivedEvent
+        self, source: str, event: WebhookEvent, received: ReceivedEvent
     ) -> Command:
         """Find the top-up that the event speaks of, and say what is to be done."""
         fact = event.fact
         if fact is None:
             reason = f"Events of type {event.event_type} change nothing here."
             return RecordEvent(received, EventOutcome.IGNORED, reason)
-        topup = await self._topup_of(gateway, event, fact)
+        topup = await self._topup_of(self._gateway(source), event, fact)
         if topup is not None:
             order_id = fact.gateway_order_id or topup.gateway_order_id
             return _command_on(topup, replace(fact, gateway_order_id=order_id), received)

@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -25,6 +27,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from gateway_adapters.sandbox import SandboxSettings, sandbox_app
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
+from server.cli.sandbox_wallets import SandboxWallets, running_wallets
 from server.config import Settings, load_settings
 from server.ledger.books import Difference
 from server.listening import address_of, bind, http_server
@@ -197,8 +200,10 @@ class Harness:
         database: Any,
         http: aiohttp.ClientSession,
         addresses: dict[str, str],
+        wallets: SandboxWallets,
     ) -> None:
         self.settings = settings
+        self.wallets = wallets
         self.channel = channel
         self.database = database
         self.http = http
@@ -207,11 +212,11 @@ class Harness:
         self.sandbox_url = f"http://{addresses['sandbox']}"
         self.metrics_url = f"http://{addresses['metrics']}/metrics"
         self.stub: Any = service_grpc.WalletPaymentServiceStub(channel)
-        self._metadata = bearer(token())
+        self.metadata = bearer(token())
 
     async def call(self, method: str, request: Any, **options: Any) -> Any:
         """Call an RPC with a good token, or with the metadata given."""
-        options.setdefault("metadata", self._metadata)
+        options.setdefault("metadata", self.metadata)
         options.setdefault("timeout", 30)
         return await getattr(self.stub, method)(request, **options)
 
@@ -276,11 +281,14 @@ class Harness:
         self, gateway_order_id: str, action: str = "pay", **options: Any
     ) -> dict[str, Any]:
         """Have the sandbox gateway take the customer's money or `fail`, and send its webhooks."""
-        url = f"{self.sandbox_url}/sandbox/orders/{gateway_order_id}/{action}"
-        async with self.http.post(url, json=options) as answer:
+        return await self.at_sandbox(f"orders/{gateway_order_id}/{action}", **options)
+
+    async def at_sandbox(self, path: str, **content: Any) -> dict[str, Any]:
+        """Act as a customer, a bank or a merchant at a gateway of the sandbox."""
+        async with self.http.post(f"{self.sandbox_url}/sandbox/{path}", json=content) as answer:
             assert answer.status == 200, await answer.text()
-            paid: dict[str, Any] = await answer.json()
-            return paid
+            done: dict[str, Any] = await answer.json()
+            return done
 
     async def deliver(
         self, body: bytes, event_id: str = "", gateway: str = "razorpay", **headers: str
@@ -403,30 +411,37 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
 
 @asynccontextmanager
 async def running_harness(
-    mongodb_uri: str, *, books_agree: bool = True, **given: Any
+    mongodb_uri: str, *, books_agree: bool = True, has_wallets: bool = False, **given: Any
 ) -> AsyncIterator[Harness]:
     """Run server, sidecar and sandbox gateway on one database; `given` settings change it.
+
+    With `has_wallets` the server is set up for the sandbox's Google Pay and Apple Pay.
 
     Whatever the tests did, the books have to agree afterwards, unless they are to be falsified.
     """
     async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
         http = await stack.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
         sandbox_socket = bind("127.0.0.1:0", "sandbox")
         sidecar_socket = bind("127.0.0.1:0", "sidecar")
+        sandbox_url = f"http://{address_of(sandbox_socket)}"
+        sidecar_url = f"http://{address_of(sidecar_socket)}"
+        wallets = await stack.enter_async_context(running_wallets(folder, sandbox_url, sidecar_url))
         sandbox = sandbox_app(
             SandboxSettings(
                 key_id=KEY_ID,
                 key_secret=KEY_SECRET,
                 webhook_secret=WEBHOOK_SECRET,
-                webhook_url=f"http://{address_of(sidecar_socket)}/webhooks/razorpay",
-                data_file=None,
+                webhook_url=f"{sidecar_url}/webhooks/razorpay",
+                google_pay=wallets.google_pay,
+                apple_pay=wallets.apple_pay,
             ),
             http,
         )
-        sandbox_url = f"http://{address_of(sandbox_socket)}"
-        settings = settings_for(mongodb_uri, sandbox_url, **given)
+        offered = wallets.settings if has_wallets else {}
+        settings = settings_for(mongodb_uri, sandbox_url, **offered | given)
         running = await stack.enter_async_context(running_server(settings))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc_address))
         sidecar_token = token(sub="sidecar", scope="webhook.forward")
@@ -448,6 +463,18 @@ async def running_harness(
                 "sidecar": address_of(sidecar_socket),
                 "sandbox": address_of(sandbox_socket),
             },
+            wallets,
         )
     if books_agree:
         assert await differences(mongodb_uri) == []
+
+
+@asynccontextmanager
+async def another_server(harness: Harness, **changes: Any) -> AsyncIterator[Any]:
+    """Run one more server on a harness's database, with changed settings; give its stub."""
+    settings = harness.settings.model_copy(update=changes)
+    async with (
+        running_server(settings) as running,
+        grpc.aio.insecure_channel(running.grpc_address) as channel,
+    ):
+        yield service_grpc.WalletPaymentServiceStub(channel)

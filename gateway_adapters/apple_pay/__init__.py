@@ -31,6 +31,8 @@ from gateway_adapters.apple_pay.merchant_session import (
     session_url,
 )
 from gateway_adapters.apple_pay.payment_token import VerifiedToken, verify_payment_token
+from gateway_adapters.apple_pay.sessions import ApplePayMerchant, MerchantSessions
+from gateway_adapters.apple_pay.tokens import ApplePayTokens
 
 __all__ = [
     "PRODUCTION_HOSTS",
@@ -38,6 +40,8 @@ __all__ = [
     "SANDBOX_HOSTS",
     "SANDBOX_VALIDATION_URL",
     "ApplePayError",
+    "ApplePayMerchant",
+    "ApplePayTokens",
     "CannotDecrypt",
     "ChainInvalid",
     "DecryptedCard",
@@ -46,6 +50,7 @@ __all__ = [
     "Merchant",
     "MerchantKey",
     "MerchantSession",
+    "MerchantSessions",
     "SessionRefused",
     "SessionUnavailable",
     "SignatureInvalid",

@@ -23,8 +23,10 @@ from gateway_adapters.google_pay.google_keys import (
     GoogleKeys,
 )
 from gateway_adapters.google_pay.pass_callback import PassCallback, verify_pass_callback
+from gateway_adapters.google_pay.passes import GooglePayPasses
 from gateway_adapters.google_pay.payment_token import VerifiedToken, verify_payment_token
 from gateway_adapters.google_pay.root_keys import RootKey, read_root_keys
+from gateway_adapters.google_pay.tokens import GooglePayTokens
 
 __all__ = [
     "ISSUER_KEYS_URL",
@@ -36,6 +38,8 @@ __all__ = [
     "Expired",
     "GoogleKeys",
     "GooglePayError",
+    "GooglePayPasses",
+    "GooglePayTokens",
     "KeyUnknown",
     "KeysUnavailable",
     "Malformed",

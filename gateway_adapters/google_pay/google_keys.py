@@ -14,9 +14,11 @@ from typing import Final, Self, TypeVar
 
 import aiohttp
 import structlog
+from yarl import URL
 
 from gateway_adapters.google_pay.errors import KeysUnavailable, KeyUnknown, Malformed
 from gateway_adapters.google_pay.root_keys import MAX_KEY_LIST_BYTES, RootKey, read_root_keys
+from gateway_adapters.outbound import is_this_machine
 
 PRODUCTION_KEYS_URL: Final = "https://payments.developers.google.com/paymentmethodtoken/keys.json"
 TEST_KEYS_URL: Final = "https://payments.developers.google.com/paymentmethodtoken/test/keys.json"
@@ -54,7 +56,14 @@ class GoogleKeys:
         now_ms: Callable[[], int],
         timeout_seconds: float = 3.0,
     ) -> None:
-        if not url.startswith("https://"):
+        """`now_ms` tells the time in UTC milliseconds.
+
+        Raises:
+            ValueError: the URL is neither https nor on this machine.
+        """
+        target = URL(url)
+        is_local = target.scheme == "http" and is_this_machine(target.host or "")
+        if target.scheme != "https" and not is_local:
             raise ValueError("Google's keys must come over https: whoever sends them can sign.")
         self._session = session
         self._url = url

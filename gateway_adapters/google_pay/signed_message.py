@@ -73,7 +73,7 @@ def verify_signed_message(
         Malformed, UnsupportedVersion, KeyUnknown, SignatureInvalid, Expired.
         ValueError: `recipients` has none, a blank one, or too many.
     """
-    _check_recipients(recipients)
+    check_recipients(recipients)
     envelope = read_object(body, "The message")
     _check_version(envelope, protocol_version)
     usable = [key for key in root_keys if key.is_usable(protocol_version, now_ms)]
@@ -138,7 +138,7 @@ def _check_version(envelope: JsonObject, protocol_version: str) -> None:
         raise UnsupportedVersion(f"The message's protocolVersion is not {protocol_version}.")
 
 
-def _check_recipients(recipients: Sequence[str]) -> None:
+def check_recipients(recipients: Sequence[str]) -> None:
     """Refuse a configuration under which anybody, or nobody, is the recipient."""
     if isinstance(recipients, str) or not 0 < len(recipients) <= MAX_RECIPIENTS:
         raise ValueError(f"There must be 1 to {MAX_RECIPIENTS} recipients.")

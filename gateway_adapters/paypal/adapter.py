@@ -24,7 +24,6 @@ from gateway_adapters.gateway import (
     LookupProof,
     Movement,
     NotImplementedHere,
-    OtherProof,
     PaymentReport,
     PaypalProof,
     Proof,
@@ -124,8 +123,6 @@ class Paypal:
                 return await self._look_up(topup)
             case LookupProof():
                 return await self._look_up(topup)
-            case OtherProof() if proof.kind in _KNOWN_METHODS:
-                raise NotImplementedHere(f"A proof of kind {proof.kind} is not taken for PayPal.")
             case _:
                 raise ProofInvalid(
                     "The top-up is paid through PayPal. Send PayPal's proof or ask for a lookup."

@@ -30,7 +30,7 @@ from yarl import URL
 
 from gateway_adapters.gateway import GatewayUnavailable, SignatureInvalid
 from gateway_adapters.paypal.settings import PaypalSettings
-from gateway_adapters.paypal.single_flight import SingleFlight
+from gateway_adapters.single_flight import SingleFlight
 
 MAX_BYTES: Final = 64 * 1024
 """Of a chain of certificates; PayPal's have a tenth of it."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway_adapters.gateway import GatewayUnavailable
 from gateway_adapters.outbound import Outbound
-from gateway_adapters.paypal.single_flight import SingleFlight
+from gateway_adapters.single_flight import SingleFlight
 from gateway_adapters.wire import JsonObject
 
 _GRANT: Final = b"grant_type=client_credentials"

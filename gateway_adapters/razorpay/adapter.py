@@ -1,4 +1,4 @@
-"""Razorpay: orders and QR codes, checkout proofs and webhooks.
+"""Razorpay: orders and QR codes, checkout proofs, wallets' tokens and webhooks.
 
 Source of the rules: https://razorpay.com/docs/api/ and
 https://razorpay.com/docs/webhooks/validate-test/.
@@ -18,17 +18,18 @@ from gateway_adapters.gateway import (
     LookupProof,
     Movement,
     NotImplementedHere,
-    OtherProof,
     PaymentReport,
     PaypalProof,
     Proof,
     ProofInvalid,
     RazorpayProof,
+    WalletToken,
     WebhookEvent,
 )
 from gateway_adapters.razorpay import orders, qr_codes, upi_intents
 from gateway_adapters.razorpay.api import RazorpayApi, read
 from gateway_adapters.razorpay.movements import movements, refunds_of
+from gateway_adapters.razorpay.tokens import create_payment
 from gateway_adapters.razorpay.upi_intents import UpiPayer
 from gateway_adapters.razorpay.webhook import is_signed, read_webhook
 from gateway_adapters.razorpay.wire import (
@@ -48,11 +49,11 @@ from server.ledger.records import (
     Topup,
 )
 
-_OFFERED_METHODS: Final = frozenset({"card", "netbanking", "upi", qr_codes.METHOD, "google_pay"})
+_OFFERED_METHODS: Final = frozenset({"card", "netbanking", "upi", qr_codes.METHOD})
 _INDIAN_METHODS: Final = frozenset({"netbanking", "upi", qr_codes.METHOD})
 """These are paid in INR alone."""
-_KNOWN_METHODS: Final = frozenset({"google_pay", "apple_pay"})
-"""Ways to pay with a token, which is not taken yet. In INR, `google_pay` is paid by UPI."""
+_WALLETS: Final = frozenset({"google_pay", "apple_pay"})
+"""These are paid with tokens, where this service can verify them. In INR, Google Pay is UPI."""
 _MIN_INR_MINOR_UNITS: Final = 100
 _BEST_FIRST: Final = (
     GatewayPaymentStatus.CAPTURED,
@@ -75,6 +76,8 @@ class RazorpaySettings:
     """A page that takes the order's id as its last path segment; empty where there is none."""
     upi_payer: UpiPayer | None = None
     """Who stands in for the payer of a UPI intent; None where none is asked for."""
+    wallets: frozenset[str] = frozenset()
+    """The methods of the wallets whose tokens this service can verify."""
     timeout_seconds: float = 3.0
     """For each request, in all."""
 
@@ -114,14 +117,14 @@ class Razorpay:
 
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what Razorpay cannot do; see Gateway."""
-        is_upi = method == "google_pay" and amount.currency_code == "INR"
-        if method in _KNOWN_METHODS and not is_upi:
+        if method not in _OFFERED_METHODS | _WALLETS:
+            offered = ", ".join(sorted(_OFFERED_METHODS | _WALLETS))
+            raise InvalidTopup("method", f"Must be one of {offered}.")
+        is_upi = (method, amount.currency_code) == ("google_pay", "INR")
+        if method in _WALLETS - self._settings.wallets and not is_upi:
             raise NotImplementedHere(
-                f"The method {method} in {amount.currency_code} is not offered through Razorpay "
-                "yet. Use card; in INR also netbanking, upi, upi_qr or google_pay."
+                f"The method {method} in {amount.currency_code} is not set up on this server."
             )
-        if method not in _OFFERED_METHODS:
-            raise InvalidTopup("method", f"Must be one of {', '.join(sorted(_OFFERED_METHODS))}.")
         if method in _INDIAN_METHODS and amount.currency_code != "INR":
             raise InvalidTopup("amount", f"Must be in INR for the method {method}.")
         if amount.currency_code == "INR" and amount.minor_units < _MIN_INR_MINOR_UNITS:
@@ -148,13 +151,30 @@ class Razorpay:
         """Check the proof, then ask Razorpay; see Gateway."""
         match proof:
             case PaypalProof():
-                raise _unfit("paypal")
-            case OtherProof():
-                raise _unfit(proof.kind)
+                raise ProofInvalid(
+                    "The top-up is paid through Razorpay, and PayPal's proof does not fit. Send "
+                    "Razorpay's proof or ask for a lookup."
+                )
             case RazorpayProof():
                 return await self._signed_payment(topup, proof)
             case LookupProof():
                 return await self._best_payment(topup)
+
+    def check_token(self, topup: Topup, token: WalletToken) -> None:
+        """Refuse a token of another method than the top-up's; see TokenGateway."""
+        _order_id_of(topup)
+        if topup.method != token.method:
+            raise ProofInvalid(
+                f"The top-up is paid by {topup.method}, and a token of {token.method} does not fit."
+            )
+
+    async def pay_with_token(self, topup: Topup, token: WalletToken) -> PaymentReport:
+        """Hand on a token; see TokenGateway. A card that is declined is a payment that failed."""
+        payment_id = await create_payment(self._api, topup, token)
+        report = await self._payment_of_order(topup, payment_id)
+        if report is None:
+            raise GatewayUnavailable("Razorpay's answer is about another payment.")
+        return report
 
     async def capture(self, topup: Topup, payment: GatewayPayment) -> PaymentReport:
         """Capture an authorized payment; see Gateway.
@@ -213,11 +233,18 @@ class Razorpay:
         message = f"{order_id}|{proof.payment_id}".encode("ascii")
         if not is_signed(message, proof.signature, self._settings.key_secret):
             raise ProofInvalid("The signature does not fit the top-up's order and the payment.")
-        answer = await self._api.get(f"/v1/payments/{proof.payment_id}")
+        report = await self._payment_of_order(topup, proof.payment_id)
+        if report is None:
+            raise ProofInvalid("The payment does not belong to the top-up's order.")
+        return report
+
+    async def _payment_of_order(self, topup: Topup, payment_id: str) -> PaymentReport | None:
+        """Ask for a payment; None where it is not one of the top-up's order."""
+        answer = await self._api.get(f"/v1/payments/{payment_id}")
         found = read(answer, read_payment)
         payment = found.payment
-        if payment.payment_id != proof.payment_id or payment.gateway_order_id != order_id:
-            raise ProofInvalid("The payment does not belong to the top-up's order.")
+        if (payment.payment_id, payment.gateway_order_id) != (payment_id, topup.gateway_order_id):
+            return None
         return await self._report(found, answer.body)
 
     async def _best_payment(self, topup: Topup) -> PaymentReport | None:
@@ -246,18 +273,6 @@ def _order_id_of(topup: Topup) -> str:
     if ORDER_ID.fullmatch(topup.gateway_order_id) is None:
         raise ProofInvalid("Razorpay has no order for the top-up yet.")
     return topup.gateway_order_id
-
-
-def _unfit(kind: str) -> NotImplementedHere | ProofInvalid:
-    """Say why Razorpay does not take such a proof."""
-    if kind in _KNOWN_METHODS:
-        return NotImplementedHere(
-            f"A proof of kind {kind} is not taken yet. Send Razorpay's proof or ask for a lookup."
-        )
-    return ProofInvalid(
-        f"The top-up is paid through Razorpay, and a proof of kind {kind} does not fit. Send "
-        "Razorpay's proof or ask for a lookup."
-    )
 
 
 def _payment_rank(found: WirePayment) -> tuple[int, int, str]:

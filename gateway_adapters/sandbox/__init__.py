@@ -6,6 +6,19 @@ production: whoever reaches it can pay.
 """
 
 from gateway_adapters.sandbox.app import PAYPAL, SandboxSettings, sandbox_app
+from gateway_adapters.sandbox.apple_pay_certificates import ApplePayFiles
+from gateway_adapters.sandbox.apple_pay_mount import ApplePaySandbox, ApplePaySandboxSettings
+from gateway_adapters.sandbox.google_pay_mount import KEYS_PATH, GooglePaySandboxSettings
 from gateway_adapters.sandbox.paypal_mount import PaypalSandboxSettings
 
-__all__ = ["PAYPAL", "PaypalSandboxSettings", "SandboxSettings", "sandbox_app"]
+__all__ = [
+    "KEYS_PATH",
+    "PAYPAL",
+    "ApplePayFiles",
+    "ApplePaySandbox",
+    "ApplePaySandboxSettings",
+    "GooglePaySandboxSettings",
+    "PaypalSandboxSettings",
+    "SandboxSettings",
+    "sandbox_app",
+]

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from aiohttp import ClientSession, web
 
+from gateway_adapters.sandbox.apple_pay_mount import ApplePaySandbox
 from gateway_adapters.sandbox.checkout import CheckoutRoutes, Till
 from gateway_adapters.sandbox.control import tell_control_errors
 from gateway_adapters.sandbox.data_file import DataFile
 from gateway_adapters.sandbox.faults import Faults
+from gateway_adapters.sandbox.google_pay_mount import GooglePaySandboxSettings
 from gateway_adapters.sandbox.paypal_control import Commit
 from gateway_adapters.sandbox.paypal_mount import PaypalSandbox, PaypalSandboxSettings
 from gateway_adapters.sandbox.razorpay import RazorpayRoutes
@@ -19,6 +21,7 @@ from gateway_adapters.sandbox.razorpay_account import RazorpayAccount
 from gateway_adapters.sandbox.razorpay_checkout import RazorpayCheckout
 from gateway_adapters.sandbox.razorpay_control import RazorpayControl
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
+from gateway_adapters.sandbox.razorpay_tokens import RazorpayTokens
 from gateway_adapters.sandbox.webhooks import Webhook, WebhookSender
 
 _MAX_REQUEST_BYTES: Final = 64 * 1024
@@ -38,6 +41,10 @@ class SandboxSettings:
     paypal: PaypalSandboxSettings | None = None
     """The account at its PayPal; None where there is none."""
     paypal_webhook_url: str = ""
+    google_pay: GooglePaySandboxSettings | None = None
+    """The merchant at its Google; None where there is none."""
+    apple_pay: ApplePaySandbox | None = None
+    """Its Apple, whose sessions are served elsewhere; None where there is none."""
 
 
 PAYPAL: Final = web.AppKey("paypal", PaypalSandbox)
@@ -54,6 +61,8 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
     account = RazorpayAccount()
     sender = WebhookSender(session, settings.webhook_url, faults)
     paypal_sender = WebhookSender(session, settings.paypal_webhook_url, faults)
+    google_url = settings.google_pay.webhook_url if settings.google_pay else ""
+    google_sender = WebhookSender(session, google_url, faults)
     paypal: PaypalSandbox | None = None
 
     def state() -> dict[str, Any]:
@@ -62,6 +71,7 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
             "webhooks": sender.to_json(),
             "paypal": paypal.to_json() if paypal else {},
             "paypal_webhooks": paypal_sender.to_json(),
+            "google_pay_webhooks": google_sender.to_json(),
         }
 
     file = DataFile(settings.data_file, state)
@@ -70,17 +80,19 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
         account.restore(content.get("razorpay", {}))
         sender.restore(content.get("webhooks", []))
         paypal_sender.restore(content.get("paypal_webhooks", []))
+        google_sender.restore(content.get("google_pay_webhooks", []))
         if settings.paypal is not None:
             paypal = PaypalSandbox(settings.paypal, commit_paypal, content.get("paypal", {}))
-    sender.on_done(file.save)
-    paypal_sender.on_done(file.save)
+    senders = (sender, paypal_sender, google_sender)
+    for one in senders:
+        one.on_done(file.save)
 
     async def run(_app: web.Application) -> AsyncIterator[None]:
-        sender.resume()
-        paypal_sender.resume()
+        for one in senders:
+            one.resume()
         yield
-        await sender.close()
-        await paypal_sender.close()
+        for one in senders:
+            await one.close()
         await file.close()
 
     signer = RazorpaySigner(
@@ -93,6 +105,7 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
     )
     app.add_routes(routes.table())
     app.add_routes(RazorpayControl(account, commit, signer).table())
+    app.add_routes(RazorpayTokens(account, commit, signer).table())
     app.add_routes(faults.table())
     tills: list[Till] = [(RazorpayCheckout(account, commit, signer), sender)]
     if paypal is not None:
@@ -101,6 +114,10 @@ def sandbox_app(settings: SandboxSettings, session: ClientSession) -> web.Applic
         app.add_routes(paypal.table())
         tills.append((paypal.checkout, paypal_sender))
     app.add_routes(CheckoutRoutes(tills).table())
+    if settings.google_pay is not None:
+        app.add_routes(settings.google_pay.mount(_committing(file, google_sender)).table())
+    if settings.apple_pay is not None:
+        app.add_routes(settings.apple_pay.table())
     app.on_shutdown.append(faults.close)
     app.cleanup_ctx.append(run)
     return app

@@ -10,6 +10,8 @@ GET  /v1/payments/{id}              GET /v1/payments/{id}/refunds?count&skip
 POST /v1/payments/{id}/capture      POST /v1/payments/{id}/refund
 GET  /v1/refunds?from&to&count&skip
 GET  /v1/disputes?count&skip
+
+`razorpay_tokens` adds POST /v1/payments/create/json.
 """
 
 import base64

@@ -44,7 +44,7 @@ class RazorpayCheckout:
             order_id=order_id,
             topup_id=order.receipt or "",
             amount=str(Money(order.currency, order.amount)),
-            state=PayableState.PAID if is_paid else _state(self._account.payments_of(order_id)),
+            state=PayableState.PAID if is_paid else _state(self._account.payments_of(order)),
             paid_amount=paid_amount,
             return_url=order.notes.get("return_url", ""),
         )

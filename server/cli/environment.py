@@ -19,6 +19,7 @@ from gateway_adapters.sandbox import (
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.cli.development import development_settings, note_running
+from server.cli.sandbox_wallets import running_wallets
 from server.cli.tokens import all_scopes, make_token
 from server.config import Settings
 from server.listening import address_of, bind, http_server
@@ -59,8 +60,12 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
         sidecar_socket = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
         sandbox_url = f"http://{address_of(sandbox_socket)}"
         sidecar_url = f"http://{address_of(sidecar_socket)}"
+        wallets = await resources.enter_async_context(
+            running_wallets(settings.data_dir / "sandbox-wallets", sandbox_url, sidecar_url)
+        )
         settings = development_settings(
             settings,
+            **wallets.settings,
             razorpay_api_url=sandbox_url,
             razorpay_checkout_url=f"{sandbox_url}/checkout",
             paypal_api_url=sandbox_url,
@@ -83,6 +88,8 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
                     base_url=sandbox_url,
                 ),
                 paypal_webhook_url=f"{sidecar_url}/webhooks/paypal",
+                google_pay=wallets.google_pay,
+                apple_pay=wallets.apple_pay,
             ),
             session,
         )

@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import click
 
-from server.app import gateways
 from server.cli.operate import opened_database, operator_settings
 from server.config import Settings, SettingsError, load_settings
+from server.gateways import gateways
 from server.ledger.money import Money
 from server.reconcile import Discrepancy, Reconciliation
 from server.reconcile import reconcile as compare

@@ -67,6 +67,27 @@ class OpenTopup:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimToken:
+    """Tie a wallet's token to the one top-up that it counts for, before it is handed on.
+
+    `event` is named by the token's digest; the token itself is not in it.
+    """
+
+    customer_id: str
+    topup_id: str
+    event: ReceivedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseToken:
+    """Note that the gateway has answered the token that was handed on since `token_time_ms`."""
+
+    customer_id: str
+    topup_id: str
+    token_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyPayment:
     """Let what the gateway says of a top-up's payment take effect.
 
@@ -159,6 +180,8 @@ Command = (
     | RefundOrder
     | CreateTopup
     | OpenTopup
+    | ClaimToken
+    | ReleaseToken
     | ApplyPayment
     | ApplyReversal
     | ExpireTopup
@@ -196,8 +219,11 @@ class Needs:
             case CreateTopup():
                 self.customers.add(command.customer_id)
                 self.topups_by_key.add(command.idempotency_key)
-            case OpenTopup() | ExpireTopup():
+            case OpenTopup() | ReleaseToken() | ExpireTopup():
                 self.topups.add(command.topup_id)
+            case ClaimToken():
+                self.topups.add(command.topup_id)
+                self.events.add(command.event.key)
             case ApplyPayment():
                 self.topups.add(command.topup_id)
                 self.wallets_of.add(command.customer_id)

@@ -1,10 +1,11 @@
 """`decide`: what a command does to the state it meets. All rules of money hang from here."""
 
-from server.ledger import events, orders, payments, reversals, review, topups
+from server.ledger import events, orders, payments, reversals, review, tokens, topups
 from server.ledger.commands import (
     AdjustWallet,
     ApplyPayment,
     ApplyReversal,
+    ClaimToken,
     Command,
     CreateTopup,
     DismissEvent,
@@ -13,6 +14,7 @@ from server.ledger.commands import (
     PayOrder,
     RecordEvent,
     RefundOrder,
+    ReleaseToken,
     TieToTopup,
 )
 from server.ledger.decisions import Decision
@@ -34,6 +36,10 @@ def decide(state: State, command: Command, now_ms: int) -> Decision:
             return topups.create(state, command, now_ms)
         case OpenTopup():
             return topups.open_for_payment(state, command, now_ms)
+        case ClaimToken():
+            return tokens.claim_token(state, command, now_ms)
+        case ReleaseToken():
+            return tokens.release_token(state, command)
         case ApplyPayment():
             return payments.apply_payment(state, command, now_ms)
         case ApplyReversal():

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from server.ledger.records import EventOutcome, Order, Refund, Topup, Transaction, Wallet
+from server.ledger.records import (
+    EventOutcome,
+    Order,
+    Refund,
+    TokenClaim,
+    Topup,
+    Transaction,
+    Wallet,
+)
 from server.ledger.rejection import Rejection
 from server.ledger.state import Changes
 
@@ -41,7 +49,15 @@ class EventReply:
     topup: Topup | None
 
 
-Reply = PaymentReply | RefundReply | TopupReply | EventReply
+@dataclass(frozen=True, slots=True)
+class TokenReply:
+    """What may be done with a wallet's token now, and the top-up as it now is."""
+
+    claim: TokenClaim
+    topup: Topup
+
+
+Reply = PaymentReply | RefundReply | TopupReply | EventReply | TokenReply
 
 
 @dataclass(frozen=True, slots=True)

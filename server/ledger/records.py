@@ -288,6 +288,24 @@ class Topup:
     idempotency: Idempotency
     version: int
     """How often this record was written."""
+    token_time_ms: int = 0
+    """Since when a wallet's token is on its way to the gateway; 0 while none is."""
+
+    @property
+    def is_payable(self) -> bool:
+        """Whether the customer can pay it just now."""
+        return self.state in {TopupState.PENDING, TopupState.FAILED}
+
+
+class TokenClaim(StrEnum):
+    """What may be done with a wallet's token once it was claimed for a top-up."""
+
+    NEW = "NEW"
+    """Hand it on, unless a payment is under way."""
+    REPEATED = "REPEATED"
+    """It was handed on before: hand it on once more only if no payment at all has come of it."""
+    WAITING = "WAITING"
+    """One is on its way to the gateway, or the top-up is paid: ask, and hand nothing on."""
 
 
 class GatewayPaymentStatus(StrEnum):
@@ -343,6 +361,8 @@ class EventOrigin(StrEnum):
     """The gateway sent it."""
     LOOKUP = "LOOKUP"
     """The gateway was asked."""
+    PROOF = "PROOF"
+    """A customer's app brought it."""
 
 
 @dataclass(frozen=True, slots=True)

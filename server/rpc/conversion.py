@@ -10,7 +10,16 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway_adapters import upi
-from gateway_adapters.gateway import LookupProof, OtherProof, PaypalProof, Proof, RazorpayProof
+from gateway_adapters.apple_pay import MerchantSession
+from gateway_adapters.gateway import (
+    ApplePayProof,
+    GooglePayProof,
+    LookupProof,
+    PaypalProof,
+    Proof,
+    RazorpayProof,
+    WalletToken,
+)
 from server.ledger.decisions import PaymentReply, RefundReply
 from server.ledger.money import Money
 from server.ledger.records import (
@@ -82,6 +91,13 @@ def webhook_response(receipt: WebhookReceipt) -> service.ForwardWebhookResponse:
     )
 
 
+def apple_pay_session_response(session: MerchantSession) -> service.CreateApplePaySessionResponse:
+    """Answer a CreateApplePaySession."""
+    return service.CreateApplePaySessionResponse(
+        session_json=session.content.decode("utf-8"), expire_time=_time(session.expires_ms)
+    )
+
+
 def wallet(record: Wallet) -> resources.Wallet:
     """Write a wallet."""
     message = resources.Wallet()
@@ -127,25 +143,24 @@ def topup(record: Topup) -> resources.Topup:
     if record.pay_order_outcome is not None:
         message.pay_order_outcome.transaction_id = record.pay_order_outcome.transaction_id
         message.pay_order_outcome.failure_reason = record.pay_order_outcome.failure_reason
-    if record.checkout is not None and record.state in _PAYABLE:
+    if record.checkout is not None and record.is_payable:
         message.checkout.CopyFrom(_checkout(record.checkout))
     return message
 
 
-def proof(request: service.VerifyTopupRequest) -> Proof:
-    """Read the proof of a VerifyTopup."""
+def proof(request: service.VerifyTopupRequest) -> Proof | WalletToken:
+    """Read the proof of a VerifyTopup; one without a proof was refused before."""
     match request.WhichOneof("proof"):
         case "razorpay":
             return RazorpayProof(request.razorpay.payment_id, request.razorpay.signature)
         case "paypal":
             return PaypalProof(request.paypal.order_id)
-        case "lookup":
+        case "google_pay":
+            return GooglePayProof(request.google_pay.token)
+        case "apple_pay":
+            return ApplePayProof(request.apple_pay.token)
+        case _:
             return LookupProof()
-        case kind:
-            return OtherProof(str(kind))
-
-
-_PAYABLE: Final = frozenset({TopupState.PENDING, TopupState.FAILED})
 
 
 def _checkout(record: Checkout) -> resources.Checkout:

@@ -187,13 +187,6 @@ def as_rpc_error(error: Exception, correlation_id: str) -> RpcError:
                 f"There is no gateway {error.gateway!r} on this server.",
                 {"gateway": error.gateway},
             )
-        case topups.GatewayNotBuilt():
-            return RpcError(
-                "NOT_IMPLEMENTED",
-                f"The gateway {error.gateway} is planned, and this release does not talk to it "
-                "yet.",
-                {"gateway": error.gateway},
-            )
         case gateway.GatewayError():
             return _gateway_error(error)
     return RpcError(
@@ -212,7 +205,7 @@ def _gateway_error(error: gateway.GatewayError) -> RpcError:
                 f"{error} What was started is kept: repeat with the same idempotency key.",
                 error.retry_after_seconds,
             )
-        case gateway.InvalidTopup():
+        case gateway.InvalidTopup() | gateway.InvalidSession():
             return InvalidArgument([Violation(error.field, str(error))])
         case gateway.ProofInvalid():
             return RpcError("PROOF_INVALID", str(error))

@@ -1,7 +1,8 @@
-"""The nine calls of the contract: each validates, asks the ledger or the records, and answers."""
+"""The ten calls of the contract: each validates, asks the ledger or the records, and answers."""
 
 from dataclasses import dataclass
 
+from server.apple_sessions import ApplePaySessions
 from server.commit.committer import Submitter
 from server.commit.errors import Rejected
 from server.ledger.decisions import PaymentReply, RefundReply
@@ -37,6 +38,7 @@ class WalletPaymentServicer:
         committer: Submitter,
         queries: Queries,
         topups: Topups,
+        apple_pay_sessions: ApplePaySessions,
         page_tokens: PageTokens,
         *,
         topup_lifetime_ms: int,
@@ -45,6 +47,7 @@ class WalletPaymentServicer:
         self._committer = committer
         self._queries = queries
         self._topups = topups
+        self._apple_pay_sessions = apple_pay_sessions
         self._page_tokens = page_tokens
         self._topup_lifetime_ms = topup_lifetime_ms
         self._first_poll_ms = first_poll_ms
@@ -72,6 +75,13 @@ class WalletPaymentServicer:
             if wallet.currency_code == topup.amount.currency_code:
                 response.wallet.CopyFrom(conversion.wallet(wallet))
         return response
+
+    async def CreateApplePaySession(
+        self, request: service.CreateApplePaySessionRequest, _: Call
+    ) -> service.CreateApplePaySessionResponse:
+        """Get a session of Apple Pay's payment sheet."""
+        session = await self._apple_pay_sessions.create(*validation.apple_pay_session(request))
+        return conversion.apple_pay_session_response(session)
 
     async def GetTopup(self, request: service.GetTopupRequest, _: Call) -> service.GetTopupResponse:
         """Tell a top-up as recorded."""

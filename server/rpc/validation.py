@@ -212,6 +212,19 @@ def refund_order(request: service.RefundToWalletRequest, caller: str) -> RefundO
     return command
 
 
+def apple_pay_session(request: service.CreateApplePaySessionRequest) -> tuple[str, str, str, str]:
+    """Take the ids of a customer and one of its top-ups, Apple's URL and the page's host."""
+    fields = Fields()
+    customer_id = fields.id("customer_id", request.customer_id)
+    topup_id = fields.id("topup_id", request.topup_id)
+    for field in ("validation_url", "domain"):
+        if not getattr(request, field):
+            fields.wrong(field, "is required")
+    validation_url = fields.url("validation_url", request.validation_url)
+    fields.check()
+    return customer_id, topup_id, validation_url, request.domain
+
+
 def customer_and(request: service.GetTopupRequest | service.VerifyTopupRequest) -> tuple[str, str]:
     """Take the ids of a customer and one of its top-ups."""
     fields = Fields()

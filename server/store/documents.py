@@ -249,6 +249,7 @@ def topup_document(topup: Topup) -> Document:
         "update_time": DatetimeMS(topup.update_time_ms),
         "expire_time": DatetimeMS(topup.expire_time_ms),
         "report_time": DatetimeMS(topup.report_time_ms),
+        "token_time": DatetimeMS(topup.token_time_ms),
         "version": Int64(topup.version),
         **_idempotency_fields(topup.idempotency),
     }
@@ -322,6 +323,7 @@ def read_topup(document: Document) -> Topup:
         metadata=document.get("metadata", NO_METADATA),
         idempotency=_read_idempotency(document),
         version=int(document["version"]),
+        token_time_ms=int(document.get("token_time") or 0),
     )
 
 

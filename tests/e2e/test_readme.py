@@ -17,11 +17,17 @@ async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
         yield up
 
 
+def blocks_of(document: str) -> list[str]:
+    """Return what a document gives to paste."""
+    found: list[str] = re.findall(
+        r"^```bash\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL
+    )
+    return found
+
+
 async def test_each_line_of_the_readme_works_when_pasted(up: Up) -> None:
     """Top-up, payment, refund, history and books, as the README shows them."""
-    blocks = re.findall(
-        r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
+    blocks = blocks_of("README.md")
     assert len(blocks) >= 5
 
     output = await up.paste("\n".join(blocks))
@@ -34,6 +40,26 @@ async def test_each_line_of_the_readme_works_when_pasted(up: Up) -> None:
     again = await up.paste("\n".join(block for block in blocks if "sandbox/orders" not in block))
 
     assert "3 transactions, INR 350.00 held: the books agree" in again
+
+
+async def test_each_line_of_the_guide_to_wallets_works_when_pasted(up: Up) -> None:
+    """Google Pay, Apple Pay with its session, refusals and callbacks, as the guide shows them."""
+    blocks = blocks_of("docs/guides/google-and-apple-pay.md")
+    assert len(blocks) >= 5
+
+    output = await up.paste("\n".join(blocks))
+
+    assert output.count('"TOPUP_STATE_CREDITED"') == 2
+    assert output.count('"TOPUP_STATE_FAILED"') == 1
+    assert "merchantSessionIdentifier" in output
+    assert "The token was signed too long ago." in output
+    assert "Refused, as it should be." in output
+    assert "USD 20.00 held: the books agree" in output
+
+    again = await up.paste("\n".join(blocks))
+
+    assert "It is paid already." in again
+    assert "USD 20.00 held: the books agree" in again
 
 
 async def test_grpcurl_lists_and_describes(up: Up) -> None:

@@ -412,11 +412,14 @@ async def test_a_silent_server_is_given_up_on(bench: Bench) -> None:
     bench.publisher.released.set()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1/keys.json", "", "keys.json"])
+@pytest.mark.parametrize(
+    "url", ["http://keys.example/keys.json", "ftp://127.0.0.1/keys.json", "", "keys.json"]
+)
 async def test_keys_come_over_https_only(bench: Bench, url: str) -> None:
-    """Whoever can change the keys on their way can sign everything."""
+    """Whoever can change the keys on their way can sign everything; on this machine nobody can."""
     with pytest.raises(ValueError, match="https"):
         GoogleKeys(bench.session, url, bench.clock)
+    GoogleKeys(bench.session, "http://127.0.0.1/keys.json", bench.clock)
 
 
 async def test_the_declared_type_of_the_list_does_not_matter(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -10,18 +11,21 @@ import pytest
 import structlog
 
 from gateway_adapters.gateway import (
+    ApplePayProof,
     Fact,
     Gateway,
     GatewayRefused,
     GatewayUnavailable,
+    GooglePayProof,
     InvalidTopup,
     LookupProof,
     Movement,
     NotImplementedHere,
-    OtherProof,
     PaypalProof,
     ProofInvalid,
     RazorpayProof,
+    TokenGateway,
+    WalletToken,
 )
 from gateway_adapters.razorpay import Razorpay
 from razorpay_bench import (
@@ -96,13 +100,12 @@ def test_indian_methods_take_rupees_alone(bench: Bench, method: str) -> None:
     bench.razorpay.check_topup(Money("USD", 12345), "card")
 
 
-@pytest.mark.parametrize(
-    ("method", "currency"), [("apple_pay", "INR"), ("apple_pay", "USD"), ("google_pay", "USD")]
-)
-def test_known_methods_are_not_offered_yet(bench: Bench, method: str, currency: str) -> None:
-    """Apple Pay, and Google Pay outside of India, exist and are said not to be offered."""
+@pytest.mark.parametrize("method", ["google_pay", "apple_pay"])
+def test_wallets_are_offered_where_their_tokens_can_be_verified(bench: Bench, method: str) -> None:
+    """Google Pay and Apple Pay exist; without their settings they are said not to be set up."""
     with pytest.raises(NotImplementedHere):
-        bench.razorpay.check_topup(Money(currency, 100), method)
+        bench.razorpay.check_topup(Money("USD", 100), method)
+    bench.adapter(wallets=frozenset({method})).check_topup(Money("USD", 100), method)
 
 
 def test_an_unknown_method_is_refused(bench: Bench) -> None:
@@ -399,18 +402,10 @@ async def test_a_proof_before_there_is_an_order_is_refused(bench: Bench) -> None
             await bench.razorpay.check_proof(make_topup(), proof)
 
 
-@pytest.mark.parametrize("kind", ["google_pay", "apple_pay"])
-async def test_proofs_of_known_methods_are_not_offered_yet(bench: Bench, kind: str) -> None:
-    """Tokens of Google Pay and Apple Pay are said not to be taken yet."""
-    with pytest.raises(NotImplementedHere):
-        await bench.razorpay.check_proof(make_topup(), OtherProof(kind))
-
-
 async def test_another_gateways_proof_does_not_hold(bench: Bench) -> None:
     """PayPal's proof says nothing about a top-up through Razorpay."""
-    for proof in (PaypalProof("5O190127TN364715T"), OtherProof("stripe")):
-        with pytest.raises(ProofInvalid, match="does not fit"):
-            await bench.razorpay.check_proof(make_topup(), proof)
+    with pytest.raises(ProofInvalid, match="does not fit"):
+        await bench.razorpay.check_proof(make_topup(), PaypalProof("5O190127TN364715T"))
 
 
 async def test_a_lookup_finds_nothing_before_the_customer_pays(bench: Bench) -> None:
@@ -636,6 +631,81 @@ async def moved(bench: Bench, start_ms: int = 0, end_ms: int = FOREVER_MS) -> di
         assert name not in found
         found[name] = movement
     return found
+
+
+TOKEN = '{"protocolVersion": "ECv2",  "signature":"\\u003d", "signedMessage": "{}"}'
+TOKENS: list[WalletToken] = [GooglePayProof(TOKEN), ApplePayProof(TOKEN)]
+
+
+def test_it_is_handed_wallets_tokens(bench: Bench) -> None:
+    """The adapter fits the interface, and refuses a token of another method than the top-up's."""
+    gateway: TokenGateway = bench.razorpay
+    topup = replace(make_topup(), gateway_order_id="order_1", method="apple_pay")
+    gateway.check_token(topup, ApplePayProof(TOKEN))
+    with pytest.raises(ProofInvalid, match="apple_pay"):
+        gateway.check_token(topup, GooglePayProof(TOKEN))
+    with pytest.raises(ProofInvalid, match="no order"):
+        gateway.check_token(replace(topup, gateway_order_id=""), ApplePayProof(TOKEN))
+
+
+@pytest.mark.parametrize("token", TOKENS)
+async def test_a_token_is_handed_on_as_it_came(bench: Bench, token: WalletToken) -> None:
+    """Not a byte of it is changed; amount, currency and order are the stored ones."""
+    topup = await bench.opened()
+    bench.line.seen.clear()
+    report = await bench.razorpay.pay_with_token(topup, token)
+    assert report.payment.status is GatewayPaymentStatus.CAPTURED
+    assert report.payment.amount == AMOUNT
+    (method, path, body), (_, asked, _) = bench.line.seen
+    assert (method, path) == ("POST", "/v1/payments/create/json")
+    assert json.loads(body) == {
+        "amount": 12345,
+        "currency": "INR",
+        "order_id": topup.gateway_order_id,
+        "method": "card",
+        "app": {"name": token.method, token.method: {"token": TOKEN}},
+    }
+    assert asked == f"/v1/payments/{report.payment.payment_id}"
+    assert TOKEN not in repr(token)
+
+
+async def test_a_declined_card_is_reported_as_a_failed_payment(bench: Bench) -> None:
+    """The refusal names the payment, which says what it is."""
+    topup = await bench.opened()
+    await bench.control("/sandbox/tokens", {"outcome": "declined"})
+    report = await bench.razorpay.pay_with_token(topup, TOKENS[0])
+    assert report.payment.status is GatewayPaymentStatus.FAILED
+    assert report.payment.failure_reason
+
+
+async def test_a_refused_token_is_no_payment(bench: Bench) -> None:
+    """Where the refusal names no payment, none was made, and Razorpay's words are told."""
+    topup = await bench.opened()
+    with pytest.raises(GatewayRefused, match="different from your order"):
+        await bench.razorpay.pay_with_token(replace(topup, amount=Money("INR", 1)), TOKENS[0])
+    assert await bench.razorpay.check_proof(topup, LookupProof()) is None
+
+
+@pytest.mark.parametrize("fault", [status(500), status(429), "lose the reply", status(200)])
+async def test_a_token_is_sent_once(bench: Bench, fault: Answer | str) -> None:
+    """Whatever becomes of the answer, nothing is sent again by itself."""
+    topup = await bench.opened()
+    bench.line.seen.clear()
+    bench.line.faults["POST"].append(fault)
+    with pytest.raises(GatewayUnavailable):
+        await bench.razorpay.pay_with_token(topup, TOKENS[0])
+    assert bench.line.count("POST") == 1
+
+
+async def test_a_payment_of_another_order_is_not_the_tokens(bench: Bench) -> None:
+    """An answer that names somebody else's payment is not believed."""
+    topup = await bench.opened()
+    other = await bench.opened(replace(make_topup(), topup_id="top_2"))
+    paid = await bench.control(f"{other.gateway_order_id}/pay")
+    named = json.dumps({"razorpay_payment_id": paid["payment_id"]}).encode()
+    bench.line.faults["POST"].append(status(200, named))
+    with pytest.raises(GatewayUnavailable, match="another payment"):
+        await bench.razorpay.pay_with_token(topup, TOKENS[0])
 
 
 async def test_the_books_have_captures_refunds_and_disputes(bench: Bench) -> None:

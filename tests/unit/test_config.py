@@ -107,6 +107,24 @@ def test_half_a_payer_is_no_payer(
     assert missing in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "missing"),
+    [
+        ("WALLET_APPLE_PAY_ROOT", "WALLET_APPLE_PAY_PROCESSING_CERTIFICATE"),
+        ("WALLET_APPLE_PAY_MERCHANT_ID", "WALLET_APPLE_PAY_IDENTITY_KEY"),
+        ("WALLET_APPLE_PAY_IDENTITY_KEY", "WALLET_APPLE_PAY_DOMAINS"),
+    ],
+)
+def test_half_a_wallet_is_no_wallet(
+    monkeypatch: pytest.MonkeyPatch, variable: str, missing: str
+) -> None:
+    """Tokens and sessions of Apple Pay are each set up whole, or not at all."""
+    monkeypatch.setenv(variable, "something")
+
+    with pytest.raises(SettingsError, match=missing):
+        load_settings()
+
+
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several webhook secrets and algorithms stand in one variable, the current one first."""
     monkeypatch.setenv("WALLET_RAZORPAY_KEY_ID", "rzp")

@@ -46,6 +46,7 @@ def test_every_method_has_the_scope_that_was_agreed() -> None:
     assert {method.name: required_scope(method) for method in SERVICE.methods} == {
         "InitiateTopup": "topup.write",
         "VerifyTopup": "topup.write",
+        "CreateApplePaySession": "topup.write",
         "GetTopup": "status.read",
         "PayWithWallet": "payment.write",
         "RefundToWallet": "refund.write",

@@ -23,6 +23,10 @@ class SingleFlight(Generic[_Key, _Value]):
             flight.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(flight)
 
+    async def close(self) -> None:
+        """Wait for the calls that are under way."""
+        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+
     def _landed(self, key: _Key, flight: asyncio.Task[_Value]) -> None:
         del self._flights[key]
         if not flight.cancelled():

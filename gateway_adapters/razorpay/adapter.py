@@ -117,7 +117,7 @@ class Razorpay:
             raise InvalidTopup("method", f"Must be one of {offered}.")
         if method in _WALLETS - self._settings.wallets:
             raise NotImplementedHere(f"The method {method} is not set up on this server.")
-        if (method, amount.currency_code) == ("google_pay", "INR"):
+        if _is_google_pay_in_rupees(method, amount):
             raise NotImplementedHere("Google Pay's cards are not offered in INR. Use upi.")
         if method in _INDIAN_METHODS and amount.currency_code != "INR":
             raise InvalidTopup("amount", f"Must be in INR for the method {method}.")
@@ -154,6 +154,8 @@ class Razorpay:
             raise ProofInvalid(
                 f"The top-up is paid by {topup.method}, and a token of {token.method} does not fit."
             )
+        if _is_google_pay_in_rupees(topup.method, topup.amount):
+            raise ProofInvalid("In INR Google Pay pays by UPI, without a token. Ask for a lookup.")
 
     async def pay_with_token(self, topup: Topup, token: WalletToken) -> PaymentReport:
         """Hand on a token; see TokenGateway. A card that is declined is a payment that failed."""
@@ -252,6 +254,11 @@ def _order_id_of(topup: Topup) -> str:
     if ORDER_ID.fullmatch(topup.gateway_order_id) is None:
         raise ProofInvalid("Razorpay has no order for the top-up yet.")
     return topup.gateway_order_id
+
+
+def _is_google_pay_in_rupees(method: str, amount: Money) -> bool:
+    """Tell whether Google Pay pays by UPI: its cards, and so its tokens, are for the rest."""
+    return (method, amount.currency_code) == ("google_pay", "INR")
 
 
 def _payment_rank(found: WirePayment) -> tuple[int, int, str]:

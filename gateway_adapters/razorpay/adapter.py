@@ -120,7 +120,7 @@ class Razorpay:
         if method not in _OFFERED_METHODS | _WALLETS:
             offered = ", ".join(sorted(_OFFERED_METHODS | _WALLETS))
             raise InvalidTopup("method", f"Must be one of {offered}.")
-        is_upi = (method, amount.currency_code) == ("google_pay", "INR")
+        is_upi = _is_google_pay_in_rupees(method, amount)
         if method in _WALLETS - self._settings.wallets and not is_upi:
             raise NotImplementedHere(
                 f"The method {method} in {amount.currency_code} is not set up on this server."
@@ -167,6 +167,8 @@ class Razorpay:
             raise ProofInvalid(
                 f"The top-up is paid by {topup.method}, and a token of {token.method} does not fit."
             )
+        if _is_google_pay_in_rupees(topup.method, topup.amount):
+            raise ProofInvalid("In INR Google Pay pays by UPI, without a token. Ask for a lookup.")
 
     async def pay_with_token(self, topup: Topup, token: WalletToken) -> PaymentReport:
         """Hand on a token; see TokenGateway. A card that is declined is a payment that failed."""
@@ -273,6 +275,11 @@ def _order_id_of(topup: Topup) -> str:
     if ORDER_ID.fullmatch(topup.gateway_order_id) is None:
         raise ProofInvalid("Razorpay has no order for the top-up yet.")
     return topup.gateway_order_id
+
+
+def _is_google_pay_in_rupees(method: str, amount: Money) -> bool:
+    """Tell whether Google Pay pays by UPI: its cards, and so its tokens, are for the rest."""
+    return (method, amount.currency_code) == ("google_pay", "INR")
 
 
 def _payment_rank(found: WirePayment) -> tuple[int, int, str]:

@@ -19,7 +19,7 @@ from gateway_adapters.sandbox import (
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.cli.development import development_settings, note_running
-from server.cli.sandbox_wallets import running_wallets
+from server.cli.sandbox_wallets import SandboxWallets, running_wallets
 from server.cli.tokens import all_scopes, make_token
 from server.config import Settings
 from server.listening import address_of, bind, http_server
@@ -41,6 +41,8 @@ class Environment:
     metrics_url: str
     sandbox_url: str
     token: str
+    wallets: SandboxWallets
+    """The sandbox's Google Pay and Apple Pay."""
 
 
 @asynccontextmanager
@@ -122,4 +124,5 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             f"http://{server.metrics_address}/metrics",
             sandbox_url,
             token,
+            wallets,
         )

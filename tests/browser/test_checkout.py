@@ -51,7 +51,14 @@ async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Harness]
             "sidecar": running.sidecar_url.removeprefix("http://"),
             "sandbox": running.sandbox_url.removeprefix("http://"),
         }
-        yield Harness(running.settings, channel, client.get_default_database(), http, addresses)
+        yield Harness(
+            running.settings,
+            channel,
+            client.get_default_database(),
+            http,
+            addresses,
+            running.wallets,
+        )
 
 
 @pytest.fixture(scope="session")

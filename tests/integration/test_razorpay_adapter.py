@@ -644,6 +644,8 @@ def test_it_is_handed_wallets_tokens(bench: Bench) -> None:
     gateway.check_token(topup, ApplePayProof(TOKEN))
     with pytest.raises(ProofInvalid, match="apple_pay"):
         gateway.check_token(topup, GooglePayProof(TOKEN))
+    with pytest.raises(ProofInvalid, match="UPI"):
+        gateway.check_token(replace(topup, method="google_pay"), GooglePayProof(TOKEN))
     with pytest.raises(ProofInvalid, match="no order"):
         gateway.check_token(replace(topup, gateway_order_id=""), ApplePayProof(TOKEN))
 

@@ -137,7 +137,8 @@ class Razorpay:
         order = await orders.open_order(self._api, topup)
         payer = self._settings.upi_payer
         uri = ""
-        if topup.method in upi_intents.METHODS and payer is not None:
+        is_upi = topup.method in upi_intents.METHODS and topup.amount.currency_code == "INR"
+        if is_upi and payer is not None:
             uri = await upi_intents.ask_for_intent(self._api, topup, order.order_id, payer)
         page = self._settings.checkout_url.rstrip("/")
         return Checkout(

@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
+from bson import Int64
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from harness import (
@@ -225,7 +226,8 @@ async def test_a_wallet_never_holds_more_than_64_bits(mongodb_uri: str) -> None:
         order = unique("order")
         await rich.pay(customer, 1_000, order)
         await rich.database.wallets.update_one(
-            {"customer_id": customer}, {"$set": {"balance": MAX_INT64 - 999}}
+            {"customer_id": customer},
+            {"$set": {"balance": MAX_INT64 - 999}, "$inc": {"version": Int64(1)}},
         )
         refused = await refusal_of(rich.refund(customer, order))
         assert refused.reason == "LIMIT_EXCEEDED"

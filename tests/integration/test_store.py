@@ -241,7 +241,7 @@ async def test_mongodb_killed_and_restarted_loses_no_acknowledged_payment(tmp_pa
             told = await refusal_of(harness.call("PayWithWallet", requests[-1], timeout=1))
             # Its turn had come and the database is away, or its turn never came.
             assert told.reason in {"DATABASE_UNAVAILABLE", "DEADLINE_EXCEEDED"}
-            assert told.retry_after_seconds
+            assert told.retry_after_seconds or told.reason == "DEADLINE_EXCEEDED"
 
             await eventually(lambda: _holds(lambda: not Path(f"/proc/{pid}").exists()))
             await mongodbs.enter_async_context(embedded_mongod(tmp_path, port=port))

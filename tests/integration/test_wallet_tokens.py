@@ -381,11 +381,23 @@ async def test_a_server_without_a_wallets_settings_says_so(shop: Harness) -> Non
             assert await nothing_happened(shop, topup)
 
 
-async def test_google_pay_in_rupees_is_not_a_card(shop: Harness) -> None:
-    """In INR Google Pay pays by UPI: its cards are not offered, and no token is asked for."""
-    refused = await refusal_of(shop.initiate(await shop.customer(), 10_000, method="google_pay"))
+async def test_google_pay_in_rupees_is_upi_and_takes_no_token(shop: Harness) -> None:
+    """In INR Google Pay pays by UPI: the checkout has the intent, and a token is refused."""
+    topup = await shop.initiate(await shop.customer(), 10_000, method="google_pay")
+    assert topup.checkout.upi.intent_uri.startswith("upi://pay?")
 
-    assert refused.reason == "NOT_IMPLEMENTED"
+    token = await token_of(shop, "google_pay")
+    refused = await refusal_of(shop.call("VerifyTopup", request_for(topup, "google_pay", token)))
+
+    assert refused.reason == "PROOF_INVALID"
+
+
+async def test_google_pay_outside_of_india_asks_for_no_upi_intent(shop: Harness) -> None:
+    """In other currencies Google Pay pays by card: no intent is made, whose payment would hang."""
+    topup = await started(shop, "google_pay")
+
+    assert topup.amount.currency_code != "INR"
+    assert not topup.checkout.HasField("upi")
 
 
 async def test_without_googles_keys_no_token_is_judged(shop: Harness) -> None:

@@ -235,9 +235,7 @@ class Topups:
             received,
             EventOutcome.NEEDS_REVIEW if moved_money else EventOutcome.IGNORED,
             f"No top-up was started for the gateway's order {fact.gateway_order_id or 'none'}.",
-            fact.gateway_order_id,
-            fact.payment_id,
-            fact.amount,
+            fact,
         )
 
     async def _topup_of(self, gateway: Gateway, event: WebhookEvent, fact: Fact) -> Topup | None:

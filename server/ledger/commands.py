@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from server.ledger.money import Money
 from server.ledger.records import (
     Checkout,
+    EventMoney,
     EventOutcome,
     GatewayPayment,
     GatewayPaymentKey,
@@ -13,6 +14,7 @@ from server.ledger.records import (
     IdempotencyKey,
     OrderToPay,
     ReceivedEvent,
+    settlement_key,
 )
 
 
@@ -95,6 +97,11 @@ class ApplyReversal:
     reversal: GatewayReversal
     event: ReceivedEvent
 
+    @property
+    def settlement_key(self) -> IdempotencyKey:
+        """What names the entry by which a person has settled that the money was taken, if so."""
+        return settlement_key(self.event.gateway, EventMoney.TAKEN, self.reversal.reversal_id)
+
 
 @dataclass(frozen=True, slots=True)
 class ExpireTopup:
@@ -111,9 +118,8 @@ class RecordEvent:
     event: ReceivedEvent
     outcome: EventOutcome
     reason: str
-    gateway_order_id: str = ""
-    gateway_payment_id: str = ""
-    amount: Money | None = None
+    fact: GatewayPayment | GatewayReversal | None = None
+    """What it says of money; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,8 @@ class AdjustWallet:
     """Settle an event that was kept for review by moving `amount` (signed) into a wallet."""
 
     event_key: str
+    settlement_key: IdempotencyKey | None
+    """The event's own, which never changes; it tells what has to be loaded."""
     customer_id: str
     amount: Money
     by: str
@@ -206,6 +214,7 @@ class Needs:
                 self.topups.add(command.topup_id)
                 self.wallets_of.add(command.customer_id)
                 self.events.add(command.event.key)
+                self.transactions_by_key.add(command.settlement_key)
             case RecordEvent():
                 self.events.add(command.event.key)
             case TieToTopup():
@@ -219,6 +228,8 @@ class Needs:
                 self.events.add(command.event_key)
                 self.customers.add(command.customer_id)
                 self.wallets_of.add(command.customer_id)
+                if command.settlement_key is not None:
+                    self.transactions_by_key.add(command.settlement_key)
             case DismissEvent():
                 self.events.add(command.event_key)
 

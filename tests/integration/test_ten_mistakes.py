@@ -14,9 +14,17 @@ from typing import Any
 
 import pytest
 
-from harness import refusal_of, with_database
+from harness import (
+    KEY_SECRET,
+    WEBHOOK_SECRET,
+    outcomes_of,
+    refusal_of,
+    signature_of,
+    with_database,
+)
 from postbox import Service, Side, running_service
 from wallet_payment.v1 import resources_pb2 as resources
+from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
 CREDITED = resources.TOPUP_STATE_CREDITED
 PENDING = resources.TOPUP_STATE_PENDING
@@ -241,6 +249,39 @@ async def test_mistake_6_the_clients_order_id(side: Side) -> None:
     assert (await side.harness.topup(large)).state == PENDING
     assert await amounts(side, large) == []
     assert (await side.harness.verify(small, **paid.proof)).topup.state == CREDITED
+
+
+async def test_mistake_6_the_clients_signature(shop: Service) -> None:
+    """A proof with one bit flipped, by another key, or of ids the other way round is no proof."""
+    razorpay = shop.razorpay
+    topup = await start(razorpay)
+    paid = await razorpay.pay(topup)
+    good = paid.proof["razorpay"].signature
+    order, payment_id = topup.gateway_order_id, paid.payment_id
+    flipped = [
+        f"{good[:place]}{int(good[place], 16) ^ 1 << bit:x}{good[place + 1 :]}"
+        for place in range(len(good))
+        for bit in range(4)
+    ]
+    others = [
+        signature_of(f"{order}|{payment_id}".encode(), WEBHOOK_SECRET),
+        signature_of(f"{payment_id}|{order}".encode(), KEY_SECRET),
+        good.upper(),
+    ]
+
+    refusals = await outcomes_of(
+        [
+            razorpay.harness.verify(
+                topup, razorpay=service.RazorpayProof(payment_id=payment_id, signature=signature)
+            )
+            for signature in (*flipped, *others)
+        ]
+    )
+
+    assert {refusal.reason for refusal in refusals} == {"PROOF_INVALID"}
+    assert await amounts(razorpay, topup) == []
+    assert signature_of(f"{order}|{payment_id}".encode(), KEY_SECRET) == good
+    assert (await razorpay.harness.verify(topup, **paid.proof)).topup.state == CREDITED
 
 
 async def test_mistake_6_the_clients_amount_at_razorpay(shop: Service) -> None:

@@ -75,6 +75,9 @@ class WebhookReceipt:
     event_id: str
 
 
+_UNDER_WAY: Final = frozenset({GatewayPaymentStatus.PENDING, GatewayPaymentStatus.AUTHORIZED})
+"""What the gateway says of a payment that may still be captured: its top-up is not dead."""
+
 PLANNED_GATEWAYS: Final = frozenset({"google-pay"})
 """In the contract, and still to be built."""
 
@@ -151,12 +154,14 @@ class Topups:
             UnknownGateway, GatewayNotBuilt, GatewayError, CommitError.
         """
         gateway = self._gateway(topup.gateway)
+        is_under_way = False
         if topup.checkout is not None:
             report = await gateway.check_proof(topup, LookupProof())
             if report is not None:
+                is_under_way = report.payment.status in _UNDER_WAY
                 topup = await self._apply(topup, report, None)
                 topup = await self._capture_if_authorized(gateway, topup, report.payment, None)
-        if self._now_ms() >= topup.expire_time_ms:
+        if self._now_ms() >= topup.expire_time_ms and not is_under_way:
             await self._topup_after(ExpireTopup(topup.customer_id, topup.topup_id), None)
 
     async def take_webhook(

@@ -18,19 +18,15 @@ _NAMES: Final = (
     "paypal_client_secret",
 )
 _RUNNING: Final = "mongodb.uri"
-_SANDBOX_ROOT: Final = "sandbox-paypal-root.pem"
 
 
-def development_settings(settings: Settings, sandbox_url: str = "") -> Settings:
-    """Fill in what was not chosen, with the sandbox for gateway.
-
-    `sandbox_url` is where it is; empty: where the settings say.
+def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa: ANN401 - settings
+    """Fill in what was not chosen; `given` are defaults that `up` has found out.
 
     Raises:
         SettingsError: the development keys of the data folder cannot be read.
     """
     kept = _secrets(settings.data_dir)
-    sandbox_url = sandbox_url or f"http://{settings.sandbox_address}"
     defaults: dict[str, Any] = {
         "development": True,
         "reflection": True,
@@ -39,22 +35,13 @@ def development_settings(settings: Settings, sandbox_url: str = "") -> Settings:
         "razorpay_key_id": "rzp_test_sandbox",
         "razorpay_key_secret": kept["razorpay_key_secret"],
         "razorpay_webhook_secrets": kept["razorpay_webhook_secret"],
-        "razorpay_api_url": sandbox_url,
         "paypal_client_id": "paypal-sandbox",
         "paypal_client_secret": kept["paypal_client_secret"],
         "paypal_webhook_id": "WH-SANDBOX",
         "paypal_environment": "sandbox",
-        "paypal_api_url": sandbox_url,
-        "paypal_trust_anchors": str(sandbox_root(settings.data_dir)),
-        "paypal_certificate_url_prefix": f"{sandbox_url}/v1/notifications/certs/",
-    }
+    } | given
     chosen = {name: getattr(settings, name) for name in settings.model_fields_set}
     return load_settings(**(defaults | chosen))
-
-
-def sandbox_root(data_dir: Path) -> Path:
-    """Return the file with the root of the sandbox's PayPal, which `up` writes."""
-    return data_dir / _SANDBOX_ROOT
 
 
 def note_running(data_dir: Path, mongodb_uri: str) -> Path:

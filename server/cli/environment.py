@@ -18,7 +18,7 @@ from gateway_adapters.sandbox import (
 )
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
-from server.cli.development import development_settings, note_running, sandbox_root
+from server.cli.development import development_settings, note_running
 from server.cli.tokens import all_scopes, make_token
 from server.config import Settings
 from server.listening import address_of, bind, http_server
@@ -27,6 +27,7 @@ from server.store.embedded import embedded_mongod
 from server.store.seed import seed_development
 
 TOKEN_SECONDS: Final = 30 * 24 * 3_600
+_SANDBOX_ROOT: Final = "sandbox-paypal-root.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,13 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
         sidecar_socket = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
         sandbox_url = f"http://{address_of(sandbox_socket)}"
         sidecar_url = f"http://{address_of(sidecar_socket)}"
-        settings = development_settings(settings, sandbox_url)
+        settings = development_settings(
+            settings,
+            razorpay_api_url=sandbox_url,
+            paypal_api_url=sandbox_url,
+            paypal_trust_anchors=str(settings.data_dir / _SANDBOX_ROOT),
+            paypal_certificate_url_prefix=f"{sandbox_url}/v1/notifications/certs/",
+        )
         settings = settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
         session = await resources.enter_async_context(aiohttp.ClientSession())
         sandbox = sandbox_app(
@@ -78,7 +85,7 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             ),
             session,
         )
-        root = sandbox_root(settings.data_dir)
+        root = settings.data_dir / _SANDBOX_ROOT
         root.write_bytes(sandbox[PAYPAL].trust_anchors_pem)
         await resources.enter_async_context(
             http_server(web.AppRunner(sandbox, access_log=None), sandbox_socket)

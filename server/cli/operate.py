@@ -24,7 +24,8 @@ def operator_settings(settings: Settings) -> Settings:
     """Return the settings as they are, or, where no database is named, those of `up`."""
     if settings.mongodb_uri.get_secret_value():
         return settings
-    return development_settings(settings)
+    sandbox_url = f"http://{settings.sandbox_address}"
+    return development_settings(settings, razorpay_api_url=sandbox_url, paypal_api_url=sandbox_url)
 
 
 @asynccontextmanager

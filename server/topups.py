@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import structlog
 
@@ -70,6 +71,10 @@ class WebhookReceipt:
 
     outcome: EventOutcome
     event_id: str
+
+
+_UNDER_WAY: Final = frozenset({GatewayPaymentStatus.PENDING, GatewayPaymentStatus.AUTHORIZED})
+"""What the gateway says of a payment that may still be captured: its top-up is not dead."""
 
 
 class Topups:
@@ -160,12 +165,14 @@ class Topups:
             UnknownGateway, GatewayError, CommitError.
         """
         gateway = self._gateway(topup.gateway)
+        is_under_way = False
         if topup.checkout is not None:
             report = await gateway.check_proof(topup, LookupProof())
             if report is not None:
+                is_under_way = report.payment.status in _UNDER_WAY
                 topup = await self._apply(topup, report, None)
                 topup = await self._capture_if_authorized(gateway, topup, report.payment, None)
-        if self._now_ms() >= topup.expire_time_ms:
+        if self._now_ms() >= topup.expire_time_ms and not is_under_way:
             await self._topup_after(ExpireTopup(topup.customer_id, topup.topup_id), None)
 
     async def take_webhook(
@@ -252,9 +259,7 @@ class Topups:
             received,
             EventOutcome.NEEDS_REVIEW if moved_money else EventOutcome.IGNORED,
             f"No top-up was started for the gateway's order {fact.gateway_order_id or 'none'}.",
-            fact.gateway_order_id,
-            fact.payment_id,
-            fact.amount,
+            fact,
         )
 
     async def _topup_of(self, gateway: Gateway, event: WebhookEvent, fact: Fact) -> Topup | None:

@@ -15,6 +15,7 @@ import click
 import grpc
 from pydantic import SecretStr
 
+from gateway_adapters.gateway import GatewayError
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.cli.demo import DemoFailed, run_demo
@@ -72,6 +73,9 @@ def main() -> None:
         sys.exit(2)
     except StoreUnavailable:
         click.echo("wallet-payment: MongoDB does not answer: check WALLET_MONGODB_URI.", err=True)
+        sys.exit(2)
+    except GatewayError as error:
+        click.echo(f"wallet-payment: nothing was compared. {error}", err=True)
         sys.exit(2)
 
 

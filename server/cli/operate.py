@@ -4,19 +4,28 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from server.cli.development import development_settings, running_mongodb
+from server.cli.logs import configure_logs
 from server.commit.committer import Committer
-from server.config import Settings
+from server.config import Settings, load_settings
 from server.metrics import Metrics
 from server.store.connection import Database, connect
 from server.store.embedded import embedded_mongod
 from server.store.ledger_store import LedgerStore
 
 
+def loaded_settings() -> Settings:
+    """Load the settings, and keep logs off the standard output: that is the command's answer."""
+    settings = load_settings()
+    configure_logs(settings)
+    return settings
+
+
 def operator_settings(settings: Settings) -> Settings:
     """Return the settings as they are, or, where no database is named, those of `up`."""
     if settings.mongodb_uri.get_secret_value():
         return settings
-    return development_settings(settings, razorpay_api_url=f"http://{settings.sandbox_address}")
+    sandbox_url = f"http://{settings.sandbox_address}"
+    return development_settings(settings, razorpay_api_url=sandbox_url, paypal_api_url=sandbox_url)
 
 
 @asynccontextmanager

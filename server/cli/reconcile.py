@@ -9,14 +9,15 @@ from typing import Any
 import aiohttp
 import click
 
-from server.cli.operate import opened_database, operator_settings
-from server.config import Settings, SettingsError, load_settings
+from server.cli.operate import loaded_settings, opened_database, operator_settings
+from server.config import Settings, SettingsError
 from server.gateways import gateways
 from server.ledger.money import Money
 from server.reconcile import Discrepancy, Reconciliation
 from server.reconcile import reconcile as compare
 from server.store.queries import MongoGatewayRecords
 
+_ROW = "{:<14}  {:<8}  {:<24}  {:>16}  {:>16}  {:<25}  {}"
 _DATE = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 
@@ -26,8 +27,13 @@ _DATE = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 @click.option("--to", "end", required=True, type=_DATE, help="Before this time, UTC.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def reconcile(gateway_name: str, start: datetime, end: datetime, as_json: bool) -> None:
-    """Compare a gateway's payments and refunds with the ledger; exit status 1 if they differ."""
-    settings = operator_settings(load_settings())
+    """Compare a gateway's payments and refunds with the ledger.
+
+    Exit status 1 says that they differ, 2 that they could not be compared.
+    """
+    if start >= end:
+        raise click.UsageError("--from must be before --to.")
+    settings = operator_settings(loaded_settings())
     result = asyncio.run(_run(settings, gateway_name, _time_ms(start), _time_ms(end)))
     if as_json:
         click.echo(
@@ -54,11 +60,13 @@ async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Rec
 
 
 def _print_table(result: Reconciliation) -> None:
+    if result.discrepancies:
+        click.echo(_ROW.format("KIND", "WHAT", "GATEWAY ID", "HERE", "THERE", "TIME", "TOP-UP"))
     for one in result.discrepancies:
+        here, there = _text(one.here), _text(one.there)
+        what, gateway_id = one.moved
         click.echo(
-            f"{one.kind:<15} {one.moved.what:<9} {one.moved.gateway_id:<24} "
-            f"here {_text(one.here):>16}  there {_text(one.there):>16}  "
-            f"{_time(one.time_ms)}  {one.topup_id}"
+            _ROW.format(one.kind, what, gateway_id, here, there, _time(one.time_ms), one.topup_id)
         )
     differing = len(result.discrepancies)
     click.echo(

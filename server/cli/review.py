@@ -3,18 +3,20 @@
 import asyncio
 import getpass
 import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
-from server.cli.operate import opened_database, opened_ledger
+from server.cli.operate import loaded_settings, opened_database, opened_ledger
+from server.commit.committer import Committer
 from server.commit.errors import Rejected
-from server.config import load_settings
 from server.ledger.commands import AdjustWallet, DismissEvent, TieToTopup
 from server.ledger.decisions import EventReply
 from server.ledger.money import Money, is_currency
-from server.ledger.records import EventOutcome, GatewayEvent
+from server.ledger.records import EventMoney, EventOutcome, GatewayEvent
+from server.store.connection import Database
 from server.store.queries import MongoGatewayRecords, MongoQueries
 
 _MOST: Final = 1_000
@@ -22,6 +24,14 @@ _MOST: Final = 1_000
 
 class ReviewRefused(Exception):
     """The event cannot be settled so; the message says why."""
+
+
+def _you() -> str:
+    """Return who runs this; empty where the system does not know, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 @click.group()
@@ -36,7 +46,7 @@ def list_events(limit: int, as_json: bool) -> None:
     """List the events that wait, oldest first."""
 
     async def run() -> list[GatewayEvent]:
-        async with opened_database(load_settings()) as database:
+        async with opened_database(loaded_settings()) as database:
             return await MongoGatewayRecords(database).waiting(limit)
 
     events = asyncio.run(run())
@@ -45,12 +55,12 @@ def list_events(limit: int, as_json: bool) -> None:
         return
     if not events:
         click.echo("nothing waits for review")
-    for event in events:
-        amount = str(event.amount) if event.amount else ""
-        click.echo(
-            f"{event.received.key}\n    {_time(event.received.receive_time_ms)}  "
-            f"{event.received.event_type}  {amount}  {event.gateway_payment_id}\n    {event.reason}"
-        )
+        return
+    for same in _about_the_same(events):
+        click.echo(_paragraph(same))
+    if len(events) == limit:
+        click.echo(f"These are the oldest {limit}; there may be more: --limit {_MOST} shows them.")
+    click.echo("What came, and what can be done: wallet-payment review show EVENT_KEY")
 
 
 @review.command()
@@ -58,7 +68,12 @@ def list_events(limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(event_key: str, as_json: bool) -> None:
     """Show an event whole: why it waits, what came, and what can be done."""
-    event = asyncio.run(_event(event_key))
+
+    async def run() -> GatewayEvent:
+        async with opened_database(loaded_settings()) as database:
+            return await _event(database, event_key)
+
+    event = asyncio.run(run())
     if as_json:
         click.echo(json.dumps(_as_json(event) | {"body": _body(event)}, indent=2))
         return
@@ -66,7 +81,7 @@ def show(event_key: str, as_json: bool) -> None:
         click.echo(f"{name:<20} {value}")
     click.echo(f"\n{_body(event)}\n")
     if event.outcome is EventOutcome.NEEDS_REVIEW:
-        click.echo(_WHAT_TO_DO.format(key=event.received.key))
+        click.echo(_what_to_do(event))
 
 
 @review.command()
@@ -75,7 +90,7 @@ def show(event_key: str, as_json: bool) -> None:
 @click.option("--credit", nargs=2, metavar="CUSTOMER AMOUNT", help="Move AMOUNT to a wallet.")
 @click.option("--dismiss", is_flag=True, help="Settle it without moving money.")
 @click.option("--why", required=True, help="The reason; it is kept with the event.")
-@click.option("--by", default=getpass.getuser, show_default="you", help="Who decides.")
+@click.option("--by", default=_you, show_default="you", help="Who decides; kept with it.")
 def resolve(
     event_key: str,
     topup_id: str | None,
@@ -84,29 +99,25 @@ def resolve(
     why: str,
     by: str,
 ) -> None:
-    """Settle an event, once.
+    """Settle an event, once, and with it all others that tell of the same.
 
-    AMOUNT is a currency and minor units, such as INR:50000; negative takes from the wallet.
+    AMOUNT is a currency and minor units, such as INR:50000; negative takes from the wallet. It is
+    no more than what the event tells of.
     """
+    if not why.strip() or not by.strip():
+        raise click.UsageError("Say why with --why, and who decides with --by: both are kept.")
     if sum((topup_id is not None, credit is not None, dismiss)) != 1:
         raise click.UsageError("Give exactly one of --topup, --credit and --dismiss.")
+    amount = _money(credit[1]) if credit is not None else None
 
-    async def run() -> str:
-        event = await _event(event_key)
-        async with opened_ledger(load_settings()) as (database, committer):
+    async def run() -> tuple[str, list[str]]:
+        async with opened_ledger(loaded_settings()) as (database, committer):
+            event = await _event(database, event_key)
             command: TieToTopup | AdjustWallet | DismissEvent
             if topup_id is not None:
                 command = await _tie(MongoQueries(database), event, topup_id, by, why)
-            elif credit is not None:
-                command = AdjustWallet(
-                    event_key=event_key,
-                    gateway=event.received.gateway,
-                    payment_id=event.gateway_payment_id,
-                    customer_id=credit[0],
-                    amount=_money(credit[1]),
-                    by=by,
-                    why=why,
-                )
+            elif credit is not None and amount is not None:
+                command = AdjustWallet(event_key, event.settlement_key, credit[0], amount, by, why)
             else:
                 command = DismissEvent(event_key, by, why)
             try:
@@ -114,20 +125,40 @@ def resolve(
             except Rejected as error:
                 raise ReviewRefused(error.rejection.message) from None
             assert isinstance(reply, EventReply)  # noqa: S101 - what these commands reply
-        settled = (await _event(event_key)).resolution
-        assert settled is not None  # noqa: S101 - it was just settled
-        return settled.transaction_id
+            also = await _settle_others(database, committer, event, by)
+            settled = (await _event(database, event_key)).resolution
+            assert settled is not None  # noqa: S101 - it was just settled
+            return settled.transaction_id, also
 
-    transaction_id = asyncio.run(run())
+    transaction_id, also = asyncio.run(run())
     click.echo(f"resolved{f' by transaction {transaction_id}' if transaction_id else ''}")
+    for key in also:
+        click.echo(f"resolved too, since it tells of the same: {key}")
 
 
-async def _event(key: str) -> GatewayEvent:
-    async with opened_database(load_settings()) as database:
-        event = await MongoGatewayRecords(database).event(key)
+async def _event(database: Database, key: str) -> GatewayEvent:
+    event = await MongoGatewayRecords(database).event(key)
     if event is None:
         raise ReviewRefused(f"There is no event {key}; `wallet-payment review list` names them.")
     return event
+
+
+async def _settle_others(
+    database: Database, committer: Committer, event: GatewayEvent, by: str
+) -> list[str]:
+    """Take the other events about the same off the list; return their keys.
+
+    Where that stops half-way, nothing is lost: what is settled cannot be settled again with money.
+    """
+    settled = []
+    for other in await MongoGatewayRecords(database).waiting_about_the_same(event):
+        key = other.received.key
+        try:
+            await committer.submit(DismissEvent(key, by, f"Settled with {event.received.key}."))
+        except Rejected:
+            continue  # somebody else was faster
+        settled.append(key)
+    return settled
 
 
 async def _tie(
@@ -155,6 +186,51 @@ def _money(text: str) -> Money:
     return Money(currency, int(minor_units))
 
 
+def _about_the_same(events: Iterable[GatewayEvent]) -> list[list[GatewayEvent]]:
+    """Put together what one resolution settles, in the order of the first of each."""
+    groups: dict[object, list[GatewayEvent]] = {}
+    for event in events:
+        groups.setdefault(event.settlement_key or event.received.key, []).append(event)
+    return list(groups.values())
+
+
+def _paragraph(same: Sequence[GatewayEvent]) -> str:
+    """Tell in a few lines what waits and why."""
+    event, *others = same
+    names = (
+        ("payment", event.gateway_payment_id),
+        ("reversal", event.gateway_reversal_id),
+        ("top-up", event.topup_id),
+        ("customer", event.customer_id),
+    )
+    told = [
+        _time(event.received.receive_time_ms),
+        event.received.event_type,
+        str(event.amount or ""),
+        *(f"{what} {name}" for what, name in names if name),
+    ]
+    lines = [event.received.key, f"    {'  '.join(filter(None, told))}", f"    {event.reason}"]
+    lines += [f"    The same is told by {other.received.key}" for other in others]
+    return "\n".join(lines)
+
+
+def _what_to_do(event: GatewayEvent) -> str:
+    """Tell which resolutions the event can have, ready to be pasted."""
+    resolve = f"  wallet-payment review resolve {event.received.key}"
+    customer = event.customer_id or "CUSTOMER"
+    lines = ['What can be done, once, each with --why "..." :']
+    if event.money is EventMoney.CAPTURED:
+        lines.append(f"{resolve} --topup TOPUP_ID\n      the payment was for this top-up")
+    if event.amount is not None and event.money is not EventMoney.NONE:
+        is_taken = event.money is EventMoney.TAKEN
+        amount = f"{'-' if is_taken else ''}{event.amount.minor_units}"
+        what = "take what the gateway took from a" if is_taken else "put the money into a"
+        credit = f"--credit {customer} {event.amount.currency_code}:{amount}"
+        lines.append(f"{resolve} {credit}\n      {what} wallet, or less of it")
+    lines.append(f"{resolve} --dismiss\n      no wallet is concerned, or it was settled elsewhere")
+    return "\n".join(lines)
+
+
 def _as_json(event: GatewayEvent) -> dict[str, Any]:
     found: dict[str, Any] = {
         "event_key": event.received.key,
@@ -164,6 +240,8 @@ def _as_json(event: GatewayEvent) -> dict[str, Any]:
         "amount": str(event.amount) if event.amount else "",
         "gateway_order_id": event.gateway_order_id,
         "gateway_payment_id": event.gateway_payment_id,
+        "gateway_reversal_id": event.gateway_reversal_id,
+        "money": event.money.value,
         "customer_id": event.customer_id,
         "topup_id": event.topup_id,
         "receive_time": _time(event.received.receive_time_ms),
@@ -184,9 +262,3 @@ def _body(event: GatewayEvent) -> str:
 
 def _time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds")
-
-
-_WHAT_TO_DO: Final = """What can be done, once, with --why "..." :
-  wallet-payment review resolve {key} --topup TOPUP_ID             the payment was for this top-up
-  wallet-payment review resolve {key} --credit CUSTOMER INR:50000  put the money into a wallet
-  wallet-payment review resolve {key} --dismiss                    nothing is owed to a customer"""

@@ -28,10 +28,12 @@ class Recalled:
     missing: Needs
 
     def complete(self, state: State) -> None:
-        """Add what is remembered to what was loaded; keys are taken to be new."""
+        """Add what is remembered to what was loaded; requests' keys are taken to be new."""
         state.wallets |= self.wallets
-        state.transactions_by_key = dict.fromkeys(self.needs.transactions_by_key)
-        state.topups_by_key = dict.fromkeys(self.needs.topups_by_key) | state.topups_by_key
+        for key in self.needs.transactions_by_key:
+            state.transactions_by_key.setdefault(key, None)
+        for key in self.needs.topups_by_key:
+            state.topups_by_key.setdefault(key, None)
 
     def each_wallet(self) -> Iterator[Wallet]:
         """Go through the remembered wallets."""
@@ -60,8 +62,8 @@ class Memory:
         missing = replace(
             needs,
             wallets_of=needs.wallets_of - known.keys(),
-            transactions_by_key=set(),
-            topups_by_key=set(),
+            transactions_by_key=needs.transactions_by_key - needs.own_keys,
+            topups_by_key=needs.topups_by_key - needs.own_keys,
         )
         return Recalled(needs, known, missing)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from server.ledger.money import Money
 from server.ledger.records import (
     Checkout,
+    EventMoney,
     EventOutcome,
     GatewayPayment,
     GatewayPaymentKey,
@@ -13,6 +14,7 @@ from server.ledger.records import (
     IdempotencyKey,
     OrderToPay,
     ReceivedEvent,
+    settlement_key,
 )
 
 
@@ -116,6 +118,11 @@ class ApplyReversal:
     reversal: GatewayReversal
     event: ReceivedEvent
 
+    @property
+    def settlement_key(self) -> IdempotencyKey:
+        """What names the entry by which a person has settled that the money was taken, if so."""
+        return settlement_key(self.event.gateway, EventMoney.TAKEN, self.reversal.reversal_id)
+
 
 @dataclass(frozen=True, slots=True)
 class ExpireTopup:
@@ -132,9 +139,8 @@ class RecordEvent:
     event: ReceivedEvent
     outcome: EventOutcome
     reason: str
-    gateway_order_id: str = ""
-    gateway_payment_id: str = ""
-    amount: Money | None = None
+    fact: GatewayPayment | GatewayReversal | None = None
+    """What it says of money; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +163,8 @@ class AdjustWallet:
     """Settle an event that was kept for review by moving `amount` (signed) into a wallet."""
 
     event_key: str
-    gateway: str
-    payment_id: str
-    """The event's own, which never change; they tell what has to be loaded."""
+    settlement_key: IdempotencyKey | None
+    """The event's own, which never changes; it tells what has to be loaded."""
     customer_id: str
     amount: Money
     by: str
@@ -204,6 +209,9 @@ class Needs:
     topups: set[str] = field(default_factory=set)
     transactions_by_key: set[IdempotencyKey] = field(default_factory=set)
     topups_by_key: set[IdempotencyKey] = field(default_factory=set)
+    own_keys: set[IdempotencyKey] = field(default_factory=set)
+    """Of these keys, those under which the command itself writes whatever it writes: where one is
+    taken already, the store refuses the write."""
     credits: set[GatewayPaymentKey] = field(default_factory=set)
     """Gateways' payments of which is asked whether they were credited."""
     events: set[str] = field(default_factory=set)
@@ -216,9 +224,11 @@ class Needs:
                 self.wallets_of.add(command.customer_id)
                 self.orders.add(command.order_id)
                 self.transactions_by_key.add(command.idempotency_key)
+                self.own_keys.add(command.idempotency_key)
             case CreateTopup():
                 self.customers.add(command.customer_id)
                 self.topups_by_key.add(command.idempotency_key)
+                self.own_keys.add(command.idempotency_key)
             case OpenTopup() | ReleaseToken() | ExpireTopup():
                 self.topups.add(command.topup_id)
             case ClaimToken():
@@ -235,6 +245,7 @@ class Needs:
                 self.topups.add(command.topup_id)
                 self.wallets_of.add(command.customer_id)
                 self.events.add(command.event.key)
+                self.transactions_by_key.add(command.settlement_key)
             case RecordEvent():
                 self.events.add(command.event.key)
             case TieToTopup():
@@ -248,7 +259,8 @@ class Needs:
                 self.events.add(command.event_key)
                 self.customers.add(command.customer_id)
                 self.wallets_of.add(command.customer_id)
-                self.credits.add(GatewayPaymentKey(command.gateway, command.payment_id))
+                if command.settlement_key is not None:
+                    self.transactions_by_key.add(command.settlement_key)
             case DismissEvent():
                 self.events.add(command.event_key)
 

@@ -6,9 +6,14 @@ from dataclasses import dataclass, replace
 from server.ledger.commands import ApplyPayment, ApplyReversal, RecordEvent
 from server.ledger.decisions import Accepted, Decision, EventReply
 from server.ledger.records import (
+    EventMoney,
     EventOrigin,
     EventOutcome,
     GatewayEvent,
+    GatewayPayment,
+    GatewayPaymentStatus,
+    GatewayReversal,
+    ReversalState,
     Topup,
 )
 from server.ledger.rejection import Reason, Rejection
@@ -62,10 +67,12 @@ def record_event(state: State, command: RecordEvent, now_ms: int) -> Decision:
         reason=command.reason,
         customer_id="",
         topup_id="",
-        gateway_order_id=command.gateway_order_id,
-        gateway_payment_id=command.gateway_payment_id,
-        amount=command.amount,
+        gateway_order_id=command.fact.gateway_order_id if command.fact else "",
+        gateway_payment_id=command.fact.payment_id if command.fact else "",
+        amount=command.fact.amount if command.fact else None,
         apply_time_ms=now_ms,
+        money=_money(command.fact),
+        gateway_reversal_id=_reversal_id(command.fact),
     )
     return Accepted(EventReply(command.outcome, None), Changes(events=(event,)))
 
@@ -97,4 +104,20 @@ def _record(command: ApplyPayment | ApplyReversal, effect: Effect, now_ms: int) 
         gateway_payment_id=fact.payment_id,
         amount=fact.amount,
         apply_time_ms=now_ms,
+        money=_money(fact),
+        gateway_reversal_id=_reversal_id(fact),
     )
+
+
+def _money(fact: GatewayPayment | GatewayReversal | None) -> EventMoney:
+    """Say what the gateway's money did, by the event's word."""
+    if isinstance(fact, GatewayReversal):
+        is_taken = fact.state is ReversalState.TAKEN
+        return EventMoney.TAKEN if is_taken else EventMoney.RETURNED
+    if fact is not None and fact.status is GatewayPaymentStatus.CAPTURED:
+        return EventMoney.CAPTURED
+    return EventMoney.NONE
+
+
+def _reversal_id(fact: GatewayPayment | GatewayReversal | None) -> str:
+    return fact.reversal_id if isinstance(fact, GatewayReversal) else ""

@@ -15,7 +15,9 @@ from server.ledger.posting import Cause, empty_wallet, gateway_account, post
 from server.ledger.records import (
     EventOutcome,
     GatewayPayment,
+    GatewayPaymentKey,
     GatewayPaymentStatus,
+    Idempotency,
     Order,
     OrderToPay,
     PayOrderOutcome,
@@ -40,8 +42,8 @@ def apply_payment(state: State, command: ApplyPayment, now_ms: int) -> Decision:
     def effect_on(topup: Topup) -> Effect:
         match payment.status:
             case GatewayPaymentStatus.CAPTURED:
-                credited_for = state.credits[command.payment_key]
-                return credit_captured(state, topup, payment, credited_for, now_ms)
+                credited_by = state.credits[command.payment_key]
+                return credit_captured(state, topup, payment, credited_by, now_ms)
             case GatewayPaymentStatus.FAILED:
                 return _failed(topup, payment, report_time_ms, now_ms)
             case GatewayPaymentStatus.AUTHORIZED | GatewayPaymentStatus.PENDING:
@@ -51,11 +53,11 @@ def apply_payment(state: State, command: ApplyPayment, now_ms: int) -> Decision:
 
 
 def credit_captured(
-    state: State, topup: Topup, payment: GatewayPayment, credited_for: str | None, now_ms: int
+    state: State, topup: Topup, payment: GatewayPayment, credited_by: str | None, now_ms: int
 ) -> Effect:
     """Credit a captured payment once; whatever does not fit is kept for a person.
 
-    `credited_for` is the top-up that this very payment was credited for, if it was.
+    `credited_by` is the top-up or the person's entry that this very payment was credited by.
     """
     if topup.state in _CREDITED_BEFORE:
         if topup.gateway_payment_id == payment.payment_id:
@@ -65,8 +67,8 @@ def credit_captured(
             f"{topup.gateway_payment_id} had been credited for: the customer may have paid twice."
         )
         return Effect(EventOutcome.NEEDS_REVIEW, topup, Changes(), reason)
-    if credited_for is not None:
-        reason = f"Payment {payment.payment_id} was credited for top-up {credited_for} before."
+    if credited_by is not None:
+        reason = f"Payment {payment.payment_id} was credited before, by {credited_by}."
         return _for_review(topup, payment, reason, now_ms)
     told, known = payment.gateway_order_id, topup.gateway_order_id
     if told and known and told != known:
@@ -99,6 +101,9 @@ def _credit(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) ->
             gateway=topup.gateway,
             gateway_payment_id=payment.payment_id,
             metadata=topup.metadata,
+            idempotency=Idempotency(
+                GatewayPaymentKey(topup.gateway, payment.payment_id).credit_key, topup.topup_id
+            ),
         ),
         now_ms,
     )

@@ -78,7 +78,7 @@ def post(
     balance = wallet.balance + amount
     assert amount != 0, "an entry moves money"
     assert balance <= MAX_BALANCE_MINOR_UNITS, "a balance fits 64 bits"
-    may_owe = transaction_type is TransactionType.REVERSAL
+    may_owe = transaction_type in {TransactionType.REVERSAL, TransactionType.ADJUSTMENT}
     assert amount > 0 or balance >= 0 or may_owe, "only a gateway takes more than there is"
     key = wallet.key
     postings = (Posting(wallet_account(key), amount), Posting(counter_account, -amount))

@@ -37,6 +37,11 @@ class GatewayPaymentKey(NamedTuple):
     gateway: str
     payment_id: str
 
+    @property
+    def credit_key(self) -> IdempotencyKey:
+        """What names its credit: of the top-up that it was for, or by a person."""
+        return settlement_key(self.gateway, EventMoney.CAPTURED, self.payment_id)
+
 
 class WalletState(StrEnum):
     """What a wallet may do."""
@@ -400,6 +405,19 @@ class Resolution:
     time_ms: int
 
 
+class EventMoney(StrEnum):
+    """What an event says that a gateway's money did."""
+
+    NONE = "NONE"
+    """Nothing: a payment is under way or has failed, or it speaks of something else."""
+    CAPTURED = "CAPTURED"
+    """A payment came in."""
+    TAKEN = "TAKEN"
+    """A refund or dispute took it, or is about to."""
+    RETURNED = "RETURNED"
+    """What was taken came back."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayEvent:
     """The record of an event: what came, and what became of it."""
@@ -415,4 +433,21 @@ class GatewayEvent:
     amount: Money | None
     """What it speaks of: the payment's amount, or the reversal's."""
     apply_time_ms: int
+    money: EventMoney = EventMoney.NONE
+    gateway_reversal_id: str = ""
+    """The refund or dispute that it speaks of; empty where it speaks of none."""
     resolution: Resolution | None = None
+
+    @property
+    def settlement_key(self) -> IdempotencyKey | None:
+        """What can be settled once, by whichever of its events; None where no money moved."""
+        if self.money is EventMoney.NONE:
+            return None
+        is_payment = self.money is EventMoney.CAPTURED
+        gateway_id = self.gateway_payment_id if is_payment else self.gateway_reversal_id
+        return settlement_key(self.received.gateway, self.money, gateway_id)
+
+
+def settlement_key(gateway: str, money: EventMoney, gateway_id: str) -> IdempotencyKey:
+    """Name what a gateway's money did, so that one entry alone can follow from it."""
+    return IdempotencyKey("gateway", money.lower(), f"{gateway}:{gateway_id}")

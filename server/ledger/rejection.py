@@ -8,7 +8,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a command is refused; part of the contract (`ErrorReason` in the protos).
 
-    EVENT_NOT_FOUND and EVENT_SETTLED answer operators' commands alone and never leave by an RPC.
+    EVENT_NOT_FOUND, EVENT_SETTLED and EVENT_MISFIT answer operators' commands alone and never leave
+    by an RPC.
     """
 
     CUSTOMER_NOT_FOUND = "CUSTOMER_NOT_FOUND"
@@ -27,6 +28,7 @@ class Reason(StrEnum):
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     EVENT_NOT_FOUND = "EVENT_NOT_FOUND"
     EVENT_SETTLED = "EVENT_SETTLED"
+    EVENT_MISFIT = "EVENT_MISFIT"
 
 
 @dataclass(frozen=True, slots=True)

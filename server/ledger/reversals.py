@@ -32,8 +32,15 @@ _CREDITED: Final = frozenset({TopupState.CREDITED, TopupState.REVERSED})
 
 def apply_reversal(state: State, command: ApplyReversal, now_ms: int) -> Decision:
     """Let a refund or dispute take effect once, whatever its reports' order."""
+    settled = state.transactions_by_key[command.settlement_key]
 
     def effect_on(topup: Topup) -> Effect:
+        if settled is not None:
+            reason = (
+                f"The {command.reversal.kind.lower()} {command.reversal.reversal_id} was settled "
+                f"by a person, with transaction {settled.transaction_id}."
+            )
+            return Effect(EventOutcome.NEEDS_REVIEW, topup, Changes(), reason)
         return _effect(state, topup, command.reversal, now_ms)
 
     return apply_report(state, command, effect_on, now_ms)

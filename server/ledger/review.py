@@ -5,16 +5,18 @@ from dataclasses import replace
 from server.ledger.commands import AdjustWallet, DismissEvent, TieToTopup
 from server.ledger.decisions import Accepted, Decision, EventReply
 from server.ledger.events import Effect, topup_not_found
-from server.ledger.money import MAX_BALANCE_MINOR_UNITS
+from server.ledger.money import MAX_BALANCE_MINOR_UNITS, Money
 from server.ledger.orders import customer_not_found
 from server.ledger.payments import credit_captured
 from server.ledger.posting import Cause, empty_wallet, gateway_account, post
 from server.ledger.records import (
+    EventMoney,
     EventOutcome,
     GatewayEvent,
     GatewayPayment,
     GatewayPaymentKey,
     GatewayPaymentStatus,
+    Idempotency,
     Resolution,
     TopupState,
     TransactionType,
@@ -37,16 +39,16 @@ def tie_to_topup(state: State, command: TieToTopup, now_ms: int) -> Decision:
         return topup_not_found(command.customer_id, command.topup_id)
     if topup.state in {TopupState.CREDITED, TopupState.REVERSED}:
         return _topup_state(command, f"is {topup.state} already")
-    if event.amount is None or not event.gateway_payment_id:
-        return _topup_state(command, "cannot be tied to an event that names no payment")
+    if event.money is not EventMoney.CAPTURED or event.amount is None:
+        return _misfit(event, "tells of no payment that was captured: no top-up can take it")
     payment = GatewayPayment(
         payment_id=event.gateway_payment_id,
         gateway_order_id=topup.gateway_order_id or event.gateway_order_id,
         status=GatewayPaymentStatus.CAPTURED,
         amount=event.amount,
     )
-    credited_for = state.credits[GatewayPaymentKey(topup.gateway, payment.payment_id)]
-    effect: Effect = credit_captured(state, topup, payment, credited_for, now_ms)
+    credited_by = state.credits[GatewayPaymentKey(topup.gateway, payment.payment_id)]
+    effect: Effect = credit_captured(state, topup, payment, credited_by, now_ms)
     if effect.outcome is not EventOutcome.APPLIED:
         return _topup_state(command, f"cannot take it: {effect.reason}")
     resolution = Resolution(
@@ -56,46 +58,51 @@ def tie_to_topup(state: State, command: TieToTopup, now_ms: int) -> Decision:
 
 
 def adjust_wallet(state: State, command: AdjustWallet, now_ms: int) -> Decision:
-    """Move money into (or out of) a wallet, against the account of the event's gateway.
+    """Move what an event is about into (or out of) a wallet, once for all events about the same.
 
-    What came without its top-up may have been credited by a later report: not once more by hand.
+    Never more than the event tells of, and in its direction only. What the gateway took may bring
+    the wallet below zero, as it would have by itself.
     """
     event = _open_event(state, command.event_key)
     if isinstance(event, Rejection):
         return event
-    credited_for = state.credits[GatewayPaymentKey(command.gateway, command.payment_id)]
-    if credited_for is not None and not event.topup_id and command.amount.minor_units > 0:
-        return Rejection(
-            Reason.EVENT_SETTLED,
-            f"Payment {command.payment_id} was credited for top-up {credited_for} after event "
-            f"{command.event_key} was kept: nothing more is owed. Dismiss the event.",
-            {
-                "event_key": command.event_key,
-                "topup_id": credited_for,
-                "gateway_payment_id": command.payment_id,
-            },
+    if command.settlement_key is None or event.amount is None:
+        return _misfit(event, "tells of no money that moved: it can only be dismissed")
+    settled = state.transactions_by_key[command.settlement_key]
+    if settled is not None:
+        return _misfit(
+            event,
+            f"is about what transaction {settled.transaction_id} of customer "
+            f"{settled.customer_id} has settled: it can only be dismissed",
+        )
+    most = (
+        -event.amount.minor_units if event.money is EventMoney.TAKEN else event.amount.minor_units
+    )
+    amount = command.amount.minor_units
+    is_within = min(most, 0) <= amount <= max(most, 0) and amount != 0
+    if command.amount.currency_code != event.amount.currency_code or not is_within:
+        return _misfit(
+            event,
+            f"is about {Money(event.amount.currency_code, most)}, and cannot be settled with "
+            f"{command.amount}",
         )
     if not state.customers[command.customer_id]:
         return customer_not_found(command.customer_id)
     key = WalletKey(command.customer_id, command.amount.currency_code)
     wallet = state.wallet(key) or empty_wallet(key, now_ms)
-    balance = wallet.balance + command.amount.minor_units
-    if command.amount.minor_units == 0 or not 0 <= balance <= MAX_BALANCE_MINOR_UNITS:
-        return Rejection(
-            Reason.LIMIT_EXCEEDED,
-            f"An adjustment of {command.amount} would leave {balance} minor units in the wallet of "
-            f"customer {command.customer_id}; it takes an amount that leaves zero or more.",
-            {"customer_id": command.customer_id, "balance_minor_units": str(balance)},
-        )
+    if wallet.balance + amount > MAX_BALANCE_MINOR_UNITS:
+        return _misfit(event, "would bring the wallet over what a wallet can hold")
     wallet, entry = post(
         wallet,
         TransactionType.ADJUSTMENT,
-        command.amount.minor_units,
+        amount,
         gateway_account(event.received.gateway, key.currency_code),
         Cause(
             gateway=event.received.gateway,
             gateway_payment_id=event.gateway_payment_id,
+            gateway_reversal_id=event.gateway_reversal_id,
             metadata={"by": command.by, "why": command.why},
+            idempotency=Idempotency(command.settlement_key, event.received.key),
         ),
         now_ms,
     )
@@ -138,3 +145,8 @@ def _topup_state(command: TieToTopup, why_not: str) -> Rejection:
         f"Top-up {command.topup_id} {why_not}.",
         {"topup_id": command.topup_id, "event_key": command.event_key},
     )
+
+
+def _misfit(event: GatewayEvent, why: str) -> Rejection:
+    key = event.received.key
+    return Rejection(Reason.EVENT_MISFIT, f"Event {key} {why}.", {"event_key": key})

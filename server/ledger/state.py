@@ -9,7 +9,6 @@ from server.ledger.records import (
     Order,
     Topup,
     Transaction,
-    TransactionType,
     Wallet,
     WalletKey,
 )
@@ -48,7 +47,7 @@ class State:
     transactions_by_key: dict[IdempotencyKey, Transaction | None] = field(default_factory=dict)
     topups_by_key: dict[IdempotencyKey, Topup | None] = field(default_factory=dict)
     credits: dict[GatewayPaymentKey, str | None] = field(default_factory=dict)
-    """A gateway's payment -> the top-up that it was credited for."""
+    """A gateway's payment -> the top-up that it was credited for, or a person's entry."""
     events: dict[str, GatewayEvent | None] = field(default_factory=dict)
 
     def wallet(self, key: WalletKey) -> Wallet | None:
@@ -62,9 +61,9 @@ class State:
         for transaction in changes.transactions:
             if transaction.idempotency is not None:
                 self.transactions_by_key[transaction.idempotency.key] = transaction
-            if transaction.type is TransactionType.TOPUP:
                 key = GatewayPaymentKey(transaction.gateway, transaction.gateway_payment_id)
-                self.credits[key] = transaction.topup_id
+                if transaction.idempotency.key == key.credit_key:
+                    self.credits[key] = transaction.topup_id or transaction.transaction_id
         for order in changes.orders:
             self.orders[order.order_id] = order
         for topup in changes.topups:

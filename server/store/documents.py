@@ -13,6 +13,7 @@ from server.ledger.money import Money
 from server.ledger.records import (
     NO_METADATA,
     Checkout,
+    EventMoney,
     EventOrigin,
     EventOutcome,
     FreezeCause,
@@ -342,8 +343,9 @@ def event_document(event: GatewayEvent) -> Document:
         "receive_time": DatetimeMS(received.receive_time_ms),
         "report_time": DatetimeMS(received.report_time_ms),
         "apply_time": DatetimeMS(event.apply_time_ms),
+        "money": event.money.value,
     }
-    for name in ("reason", "customer_id", "topup_id", "gateway_order_id", "gateway_payment_id"):
+    for name in _EVENT_TEXTS:
         if value := getattr(event, name):
             document[name] = value
     if event.amount is not None:
@@ -383,6 +385,8 @@ def read_event(document: Document) -> GatewayEvent:
             Money(document["currency"], int(document["amount"])) if "amount" in document else None
         ),
         apply_time_ms=int(document["apply_time"]),
+        money=EventMoney(document.get("money", EventMoney.NONE)),
+        gateway_reversal_id=document.get("gateway_reversal_id", ""),
         resolution=_read_resolution(document.get("resolution")),
     )
 
@@ -391,6 +395,14 @@ _GUARDED_ORDER_FIELDS = ("customer_id", "amount", "currency", "payment_status", 
 _ORDER_PAYMENT_STATES = {state.value: state for state in OrderPaymentState}
 
 
+_EVENT_TEXTS = (
+    "reason",
+    "customer_id",
+    "topup_id",
+    "gateway_order_id",
+    "gateway_payment_id",
+    "gateway_reversal_id",
+)
 _TRANSACTION_TEXTS = (
     "order_id",
     "topup_id",

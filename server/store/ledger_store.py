@@ -23,7 +23,6 @@ from server.ledger.records import (
     EventOutcome,
     GatewayPaymentKey,
     Order,
-    TransactionType,
     Wallet,
     WalletKey,
 )
@@ -171,18 +170,15 @@ def _load_credits(
     database: BlockingDatabase, payments: set[GatewayPaymentKey], state: State
 ) -> None:
     state.credits = dict.fromkeys(payments)
-    either = [
-        {"gateway": payment.gateway, "gateway_payment_id": payment.payment_id}
-        for payment in payments
-    ]
+    by_id = {documents.idempotency_id(payment.credit_key): payment for payment in payments}
     for document in found(
         database,
         schema.TRANSACTIONS,
-        {"type": TransactionType.TOPUP.value, "$or": either},
-        projection={"gateway": 1, "gateway_payment_id": 1, "topup_id": 1},
+        {"idempotency_id": _any_of(by_id)},
+        projection={"idempotency_id": 1, "topup_id": 1},
     ):
-        key = GatewayPaymentKey(document["gateway"], document["gateway_payment_id"])
-        state.credits[key] = document["topup_id"]
+        payment = by_id[document["idempotency_id"]]
+        state.credits[payment] = document.get("topup_id") or document["_id"]
 
 
 def _load_events(database: BlockingDatabase, events: set[str], state: State, read: _Read) -> None:

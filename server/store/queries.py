@@ -165,6 +165,24 @@ class MongoGatewayRecords:
         )
         return [documents.read_event(document) for document in found]
 
+    async def waiting_about_the_same(self, event: GatewayEvent) -> list[GatewayEvent]:
+        """Return the events that wait and tell of the same money as an event; not itself."""
+        if event.settlement_key is None:
+            return []
+        found = await find(
+            self._database,
+            schema.EVENTS,
+            {
+                "outcome": EventOutcome.NEEDS_REVIEW.value,
+                "gateway": event.received.gateway,
+                "gateway_payment_id": event.gateway_payment_id or None,
+                "gateway_reversal_id": event.gateway_reversal_id or None,
+                "money": event.money.value,
+            },
+        )
+        events = [documents.read_event(document) for document in found]
+        return [other for other in events if other.received.key != event.received.key]
+
     async def event(self, key: str) -> GatewayEvent | None:
         """Return an event by its key."""
         found = await find(self._database, schema.EVENTS, {"_id": key}, limit=1)

@@ -177,7 +177,8 @@ _VALIDATORS: Final[dict[str, Document]] = {
             "outcome": {"enum": ["APPLIED", "DUPLICATE", "IGNORED", "NEEDS_REVIEW", "RESOLVED"]},
             "receive_time": _DATE,
             "apply_time": _DATE,
-        }
+        },
+        {"money": {"enum": ["NONE", "CAPTURED", "TAKEN", "RETURNED"]}},
     ),
     LOGS: _object({"time": _DATE, "method": _TEXT, "code": _TEXT}),
 }

@@ -4,165 +4,386 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bson import Int64
+from click.testing import CliRunner
 
-from harness import KEY_ID, KEY_SECRET, WEBHOOK_SECRET, Harness, eventually
+from harness import KEY_SECRET, WEBHOOK_SECRET, Harness, with_database
+from postbox import CLIENT_SECRET, Service, Side, running_service
+from server.cli.main import cli
 from wallet_payment.v1 import resources_pb2 as resources
 
 BIN = Path(sys.executable).parent
+NOW = datetime.now(UTC)
+TODAY = (
+    *("--from", (NOW - timedelta(days=1)).strftime("%Y-%m-%d")),
+    *("--to", (NOW + timedelta(days=2)).strftime("%Y-%m-%d")),
+)
 
 
-async def run(harness: Harness, *arguments: str, status: int = 0) -> str:
-    """Run `wallet-payment` on the harness' database and sandbox; return what it prints."""
-    environment = {
+@pytest.fixture(scope="module")
+async def shop(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A service on a database of its own, with both gateways."""
+    folder = tmp_path_factory.mktemp("review")
+    async with running_service(with_database(mongodb_uri, "review"), folder) as running:
+        yield running
+
+
+@pytest.fixture(params=["razorpay", "paypal"])
+def side(request: pytest.FixtureRequest, shop: Service) -> Side:
+    """Each gateway in turn."""
+    return shop.side(request.param)
+
+
+async def run(harness: Harness, *arguments: str, status: int = 0, **environment: str) -> str:
+    """Run `wallet-payment` as the service's operator; return what it prints."""
+    settings = harness.settings
+    given = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-        "WALLET_MONGODB_URI": harness.settings.mongodb_uri.get_secret_value(),
-        "WALLET_RAZORPAY_KEY_ID": KEY_ID,
+        "WALLET_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
+        "WALLET_RAZORPAY_KEY_ID": settings.razorpay_key_id,
         "WALLET_RAZORPAY_KEY_SECRET": KEY_SECRET,
         "WALLET_RAZORPAY_WEBHOOK_SECRETS": WEBHOOK_SECRET,
-        "WALLET_RAZORPAY_API_URL": harness.sandbox_url,
+        "WALLET_RAZORPAY_API_URL": settings.razorpay_api_url,
+        "WALLET_PAYPAL_CLIENT_ID": settings.paypal_client_id,
+        "WALLET_PAYPAL_CLIENT_SECRET": CLIENT_SECRET,
+        "WALLET_PAYPAL_WEBHOOK_ID": settings.paypal_webhook_id,
+        "WALLET_PAYPAL_ENVIRONMENT": settings.paypal_environment,
+        "WALLET_PAYPAL_API_URL": settings.paypal_api_url,
+        "WALLET_PAYPAL_TRUST_ANCHORS": settings.paypal_trust_anchors,
     }
     process = await asyncio.create_subprocess_exec(
         *(str(BIN / "wallet-payment"), *arguments),
-        env=environment,
+        env=given | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await process.communicate()
-    assert process.returncode == status, errors.decode() + output.decode()
-    return output.decode() + errors.decode()
+    output, errors = (text.decode() for text in await process.communicate())
+    assert process.returncode == status, errors + output
+    assert "Traceback" not in errors
+    assert status != 2 or not output
+    return output + errors
 
 
-async def event_for_review(harness: Harness, payment_id: str) -> dict[str, Any]:
-    """Wait until a payment's event is kept for review; return it."""
-
-    async def found() -> dict[str, Any] | None:
-        event: dict[str, Any] | None = await harness.database.gateway_events.find_one(
-            {"gateway_payment_id": payment_id, "outcome": "NEEDS_REVIEW"}
-        )
-        return event
-
-    event: dict[str, Any] = await eventually(found)
-    return event
+async def waiting(harness: Harness, payment_id: str, **fields: Any) -> list[str]:
+    """Return the keys of the events about a payment that wait for review, oldest first."""
+    query = {"gateway_payment_id": payment_id, "outcome": "NEEDS_REVIEW"} | fields
+    events = await harness.database.gateway_events.find(query).to_list(None)
+    return [event["_id"] for event in sorted(events, key=lambda event: event["receive_time"])]
 
 
-def around_now() -> tuple[str, ...]:
-    """Return the options for the time that the tests ran in."""
-    now = datetime.now(UTC)
-    return (
-        *("--from", (now - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")),
-        *("--to", (now + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")),
+async def paid_too_little(side: Side) -> tuple[resources.Topup, str]:
+    """Return a top-up of 1,000 for which 900 were paid, and the payment; two events tell of it."""
+    topup = await side.initiate(await side.harness.customer(), 1_000)
+    if side.name == "razorpay":
+        await side.act(f"orders/{topup.gateway_order_id}/pay", amount=900)
+        kinds = (side.captured, "order.paid")
+    else:
+        await side.act(f"paypal/orders/{topup.gateway_order_id}/approve", amount="9.00")
+        kinds = (side.on_hold, side.captured)
+    for kind in kinds:
+        await side.deliver(await side.letter(topup, kind))
+    stopped = await side.harness.topup(topup)
+    assert stopped.state == resources.TOPUP_STATE_NEEDS_REVIEW
+    return stopped, stopped.gateway_payment_id
+
+
+async def paid_unknown(side: Side) -> tuple[resources.Topup, str]:
+    """Return a top-up whose payment and refund nobody could tie to it, and the payment."""
+    topup = await side.initiate(await side.harness.customer(), 1_000)
+    paid = await side.pay(topup)
+    await side.refund(paid.payment_id, 400)
+    topups = side.harness.database.topups
+    await topups.update_one({"_id": topup.topup_id}, {"$set": {"gateway": "lost"}})
+    for kind in (side.captured, side.refunded):
+        assert await side.deliver(await side.letter(topup, kind)) == "NEEDS_REVIEW"
+    await topups.update_one(
+        {"_id": topup.topup_id}, {"$set": {"gateway": side.name}, "$inc": {"version": Int64(1)}}
+    )
+    return topup, paid.payment_id
+
+
+async def test_a_payment_of_another_amount_is_put_into_the_wallet_once(side: Side) -> None:
+    """Told by two events, it is listed once with its reason, and credited once by a person."""
+    topup, payment_id = await paid_too_little(side)
+    first, second = await waiting(side.harness, payment_id)
+    customer = topup.customer_id
+
+    listed = json.loads(await run(side.harness, "review", "list", "--json", "--limit", "1000"))
+    [mine] = [one for one in listed if one["event_key"] == first]
+    assert mine["amount"] == f"{side.currency} 9.00"
+    assert (mine["money"], mine["topup_id"]) == ("CAPTURED", topup.topup_id)
+    assert f"the top-up is for {side.currency} 10.00" in mine["reason"]
+    shown = await run(side.harness, "review", "show", first)
+    assert f"reason               {mine['reason']}" in shown
+    assert payment_id in shown.partition("\n\n")[2], "the raw event"
+    command = f"review resolve {first} --credit {customer} {side.currency}:900"
+    assert command in shown
+
+    resolved = await run(
+        side.harness, *command.split(), "--why", "paid less, agreed on the phone", "--by", "asha"
     )
 
-
-async def test_a_payment_of_another_amount_is_shown_and_put_into_the_wallet(
-    harness: Harness,
-) -> None:
-    """The event is listed with its reason, credited by a person, and settled once."""
-    customer_id = await harness.customer()
-    topup = await harness.initiate(customer_id, 1_000)
-    paid = await harness.pay_at_gateway(topup.gateway_order_id, amount=900)
-    key = (await event_for_review(harness, paid["payment_id"]))["_id"]
-    await harness.wait_for_topup(topup, resources.TOPUP_STATE_NEEDS_REVIEW)
-
-    listed = json.loads(await run(harness, "review", "list", "--json", "--limit", "1000"))
-    [mine] = [one for one in listed if one["event_key"] == key]
-    assert mine["amount"] == "INR 9.00"
-    assert "the top-up is for INR 10.00" in mine["reason"]
-    shown = await run(harness, "review", "show", key)
-    assert paid["payment_id"] in shown
-    assert f"review resolve {key} --credit" in shown
-
-    arguments = ("review", "resolve", key, "--credit", customer_id, "INR:900", "--why", "paid less")
-    resolved = await run(harness, *arguments, "--by", "asha")
     assert "resolved by transaction txn_" in resolved
-
-    [entry] = await harness.entries(customer_id)
+    assert f"resolved too, since it tells of the same: {second}" in resolved
+    [entry] = await side.harness.entries(customer)
     assert (entry["type"], entry["amount"]) == ("ADJUSTMENT", 900)
-    assert entry["metadata"] == {"by": "asha", "why": "paid less"}
-    assert await harness.balance(customer_id) == 900
-    again = await run(harness, *arguments, status=2)
-    assert "does not wait for review: it is RESOLVED" in again
-    assert await harness.balance(customer_id) == 900
+    assert entry["metadata"] == {"by": "asha", "why": "paid less, agreed on the phone"}
+    assert entry["_id"] in resolved
+    assert await side.balance(topup) == 900
 
 
-async def test_an_unknown_payment_is_tied_to_its_top_up(harness: Harness) -> None:
-    """A payment whose order nobody knows is credited to the top-up that a person names."""
-    customer_id = await harness.customer()
-    topup = await harness.initiate(customer_id, 1_000)
-    await harness.database.topups.update_one({"_id": topup.topup_id}, {"$set": {"gateway": "lost"}})
-    paid = await harness.pay_at_gateway(topup.gateway_order_id)
-    key = (await event_for_review(harness, paid["payment_id"]))["_id"]
-    await harness.database.topups.update_one(
-        {"_id": topup.topup_id}, {"$set": {"gateway": "razorpay"}, "$inc": {"version": Int64(1)}}
+async def test_what_waits_is_listed_in_words(shop: Service) -> None:
+    """Each thing to settle is one paragraph: what came, why it waits, and who else tells of it."""
+    topup, payment_id = await paid_too_little(shop.razorpay)
+    first, second = await waiting(shop.harness, payment_id)
+
+    listed = await run(shop.harness, "review", "list", "--limit", "1000")
+
+    paragraph = listed[listed.index(first) :].splitlines()[:4]
+    for told in ("payment.captured", "INR 9.00", payment_id, topup.topup_id, topup.customer_id):
+        assert told in paragraph[1]
+    assert paragraph[2] == "    Captured were INR 9.00, the top-up is for INR 10.00."
+    assert paragraph[3] == f"    The same is told by {second}"
+    assert "wallet-payment review show EVENT_KEY" in listed.splitlines()[-1]
+
+
+async def test_an_unknown_payment_is_tied_to_its_top_up(side: Side) -> None:
+    """A payment whose order nobody knew is credited to the top-up that a person names, once."""
+    topup, payment_id = await paid_unknown(side)
+    [captured] = await waiting(side.harness, payment_id, money="CAPTURED")
+    command = ("review", "resolve", captured, "--topup", topup.topup_id)
+
+    resolved = await run(side.harness, *command, "--why", "found it", "--by", "ravi")
+
+    credited = await side.harness.topup(topup)
+    assert credited.state == resources.TOPUP_STATE_CREDITED
+    assert credited.gateway_payment_id == payment_id
+    assert f"resolved by transaction {credited.transaction_id}" in resolved
+    event = await side.harness.database.gateway_events.find_one({"_id": captured})
+    assert (
+        event["resolution"].items()
+        >= {
+            "by": "ravi",
+            "why": "found it",
+            "topup_id": topup.topup_id,
+            "transaction_id": credited.transaction_id,
+        }.items()
+    )
+    assert await side.balance(topup) == 1_000
+
+
+async def test_an_unknown_refund_is_taken_from_a_wallet(side: Side) -> None:
+    """A refund that nobody could place debits a wallet, below zero if need be, once."""
+    topup, payment_id = await paid_unknown(side)
+    refunds = await waiting(side.harness, payment_id, money="TAKEN")
+    key, customer = refunds[0], topup.customer_id
+    shown = await run(side.harness, "review", "show", key)
+    command = f"review resolve {key} --credit CUSTOMER {side.currency}:-400"
+    assert command in shown
+    assert "--topup" not in shown
+
+    await run(side.harness, *command.replace("CUSTOMER", customer).split(), "--why", "refunded")
+
+    [entry] = await side.harness.entries(customer)
+    assert (entry["type"], entry["amount"]) == ("ADJUSTMENT", -400)
+    assert await side.wallet(topup) == (-400, resources.WALLET_STATE_FROZEN)
+    assert await waiting(side.harness, payment_id, money="TAKEN") == []
+
+
+async def test_what_a_person_credited_is_not_credited_again(side: Side) -> None:
+    """The top-up of a payment that was put into a wallet by hand gets it no more, on asking."""
+    topup, payment_id = await paid_unknown(side)
+    [captured] = await waiting(side.harness, payment_id, money="CAPTURED")
+    credit = ("--credit", topup.customer_id, f"{side.currency}:1000")
+    await run(side.harness, "review", "resolve", captured, *credit, "--why", "told by phone")
+
+    asked = (await side.harness.verify(topup)).topup
+
+    assert asked.state == resources.TOPUP_STATE_NEEDS_REVIEW
+    assert "was credited before, by txn_" in asked.failure_reason
+    assert await side.balance(topup) == 1_000
+
+
+async def test_dismissing_moves_no_money(side: Side) -> None:
+    """An event that owes nothing to anyone is settled with who and why, and leaves the list."""
+    topup, payment_id = await paid_too_little(side)
+    key, _ = await waiting(side.harness, payment_id)
+
+    resolved = await run(
+        side.harness, "review", "resolve", key, "--dismiss", "--why", "a test", "--by", "asha"
     )
 
-    await run(harness, "review", "resolve", key, "--topup", topup.topup_id, "--why", "found it")
-
-    await harness.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
-    assert await harness.balance(customer_id) == 1_000
-
-
-async def test_dismissing_moves_no_money(harness: Harness) -> None:
-    """An event that owes nothing to anyone is settled with a reason, and leaves the list."""
-    customer_id = await harness.customer()
-    topup = await harness.initiate(customer_id, 1_000)
-    paid = await harness.pay_at_gateway(topup.gateway_order_id, amount=1)
-    events = [await event_for_review(harness, paid["payment_id"])]
-
-    await run(harness, "review", "resolve", events[0]["_id"], "--dismiss", "--why", "a test")
-
-    settled = await harness.database.gateway_events.find_one({"_id": events[0]["_id"]})
+    assert "resolved\n" in resolved
+    settled = await side.harness.database.gateway_events.find_one({"_id": key})
     assert settled["outcome"] == "RESOLVED"
-    assert settled["resolution"]["why"] == "a test"
-    assert await harness.balance(customer_id) == 0
+    assert (settled["resolution"]["by"], settled["resolution"]["why"]) == ("asha", "a test")
+    assert await waiting(side.harness, payment_id) == []
+    assert await side.harness.entries(topup.customer_id) == []
 
 
-async def test_reconcile_names_what_differs_and_says_so_by_its_status(harness: Harness) -> None:
-    """A payment that the ledger never heard of and an altered amount are found."""
-    customer_id = await harness.customer(balance=500)
-    unheard = await harness.initiate(customer_id, 800)
-    paid = await harness.pay_at_gateway(unheard.gateway_order_id, webhook=False)
-    altered = await harness.customer(balance=600)
-    [entry] = await harness.entries(altered)
-    await harness.database.wallet_transactions.update_one(
-        {"_id": entry["_id"]}, {"$set": {"amount": Int64(601)}}
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ("--dismiss", "Missing option '--why'"),
+        ("--dismiss --why=", "Say why with --why"),
+        ("--dismiss --why x --by=", "who decides with --by"),
+        ("--why x", "exactly one of --topup, --credit and --dismiss"),
+        ("--why x --dismiss --topup top_1", "exactly one of"),
+        ("--why x --credit customer-1 9.00", "such as INR:50000"),
+        ("--why x --credit customer-1 INR:9.00", "such as INR:50000"),
+        ("--why x --credit customer-1 XYZ:900", "such as INR:50000"),
+    ],
+)
+def test_a_mistake_at_the_command_line_is_told_in_words(arguments: str, why: str) -> None:
+    """What is asked for wrongly is not tried, and there is a word for what is wrong."""
+    result = CliRunner().invoke(cli, ["review", "resolve", "key", *arguments.split()])
+
+    assert result.exit_code == 2
+    assert why in result.output
+
+
+async def test_names_that_nobody_knows_are_told(shop: Service) -> None:
+    """Whoever mistypes an event, a top-up or a customer hears it, and nothing is settled."""
+    _, payment_id = await paid_too_little(shop.razorpay)
+    keys = await waiting(shop.harness, payment_id)
+    because = ("--why", "x")
+    told = await asyncio.gather(
+        *(
+            run(shop.harness, "review", *arguments, status=2)
+            for arguments in (
+                ("show", "x"),
+                ("resolve", keys[0], "--topup", "top_1", *because),
+                ("resolve", keys[0], "--credit", "nobody", "INR:900", *because),
+            )
+        )
     )
-    window = around_now()
 
-    output = await run(harness, "reconcile", "--gateway", "razorpay", *window, "--json", status=1)
+    assert "There is no event x; `wallet-payment review list` names them." in told[0]
+    assert "There is no top-up top_1 of razorpay" in told[1]
+    assert "There is no customer nobody" in told[2]
+    assert await waiting(shop.harness, payment_id) == keys
 
-    await harness.database.wallet_transactions.update_one(
-        {"_id": entry["_id"]}, {"$set": {"amount": Int64(600)}}
+
+@asynccontextmanager
+async def altered(harness: Harness, entry: dict[str, Any], **changes: Any) -> AsyncIterator[None]:
+    """Have an entry of the ledger say something else for a while."""
+    entries = harness.database.wallet_transactions
+    await entries.update_one({"_id": entry["_id"]}, {"$set": changes})
+    yield
+    await entries.replace_one({"_id": entry["_id"]}, entry)
+
+
+@pytest.fixture(scope="module")
+async def books(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A service where nothing differs yet."""
+    folder = tmp_path_factory.mktemp("reconcile")
+    async with running_service(with_database(mongodb_uri, "reconcile"), folder) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["razorpay", "paypal"])
+async def test_reconcile_names_what_differs_and_says_so_by_its_status(
+    books: Service, name: str
+) -> None:
+    """Missing here, missing there, another amount: each as a row and as JSON, with status 1."""
+    side, harness = books.side(name), books.harness
+    command = ("reconcile", "--gateway", name, *TODAY)
+    agreed, payment_id = await side.credited(500)
+    await side.refund(payment_id, 100)
+    await side.deliver(await side.letter(agreed, side.refunded))
+    assert "2 compared: the gateway and the ledger agree" in await run(harness, *command)
+
+    unheard = await side.pay(await side.initiate(await harness.customer(), 800))
+    refunded, refunded_id = await side.credited(700)
+    await side.refund(refunded_id, 50)
+    lost = await side.letter(refunded, side.refunded)
+    topup, _ = await side.credited(600)
+    misnamed, misnamed_id = await side.credited(300)
+    [of_another_amount] = await harness.entries(topup.customer_id)
+    [of_another_name] = await harness.entries(misnamed.customer_id)
+
+    async with (
+        altered(harness, of_another_amount, amount=Int64(601)),
+        altered(harness, of_another_name, gateway_payment_id="unknown"),
+    ):
+        told = json.loads(await run(harness, *command, "--json", status=1))
+        table = await run(harness, *command, status=1)
+
+    def money(amount: int) -> dict[str, Any]:
+        return {"currency_code": side.currency, "minor_units": amount}
+
+    found = {one["gateway_id"]: one for one in told["discrepancies"]}
+    [refund_id] = [key for key, one in found.items() if one["what"] == "reversal"]
+    assert refund_id.encode() in lost.body
+    assert {
+        gateway_id: (one["kind"], one["here"], one["there"]) for gateway_id, one in found.items()
+    } == {
+        unheard.payment_id: ("MISSING_HERE", None, money(800)),
+        refund_id: ("MISSING_HERE", None, money(50)),
+        topup.gateway_payment_id: ("AMOUNT_DIFFERS", money(601), money(600)),
+        "unknown": ("MISSING_THERE", money(300), None),
+        misnamed_id: ("MISSING_HERE", None, money(300)),
+    }
+    assert told["compared"] == 8
+    rows = {row.split()[2]: row.split() for row in table.splitlines()[1:-1]}
+    assert rows.keys() == found.keys()
+    row = rows[topup.gateway_payment_id]
+    assert row[:2] == ["AMOUNT_DIFFERS", "payment"]
+    assert row[3:7] == [side.currency, "6.01", side.currency, "6.00"]
+    assert row[-1] == topup.topup_id
+    assert rows[refund_id][:2] == ["MISSING_HERE", "reversal"]
+    assert table.splitlines()[-1] == "8 compared: 5 differ"
+
+
+async def test_an_open_dispute_is_missing_at_paypal_until_it_ends(books: Service) -> None:
+    """PayPal's books tell no holds: what a dispute holds differs, and agrees once it is won."""
+    paypal = books.paypal
+    topup, payment_id = await paypal.credited(500)
+    dispute = await paypal.dispute(payment_id, 200)
+    await paypal.deliver(await paypal.letter(topup, paypal.disputed))
+    dispute_id = dispute.rpartition("/")[2]
+    command = ("reconcile", "--gateway", "paypal", *TODAY, "--json")
+
+    told = json.loads(await run(books.harness, *command, status=1))
+    [mine] = [one for one in told["discrepancies"] if one["gateway_id"] == dispute_id]
+    assert (mine["kind"], mine["here"]["minor_units"]) == ("MISSING_THERE", 200)
+
+    await paypal.act(f"{dispute}/win")
+    await paypal.deliver(await paypal.letter(topup, paypal.dispute_won))
+    told = json.loads(await run(books.harness, *command, status=1))
+    assert dispute_id not in {one["gateway_id"] for one in told["discrepancies"]}
+
+
+async def test_what_cannot_be_compared_is_no_difference(books: Service) -> None:
+    """A gateway that is away or unknown, or a time that is none: status 2, and in words."""
+    nobody = "http://127.0.0.1:9"
+    backwards = ("--from", "2026-11-02", "--to", "2026-11-02")
+    *away, unknown, refused = await asyncio.gather(
+        *(
+            run(books.harness, "reconcile", "--gateway", name, *time, status=2, **environment)
+            for name, time, environment in (
+                ("razorpay", TODAY, {"WALLET_RAZORPAY_API_URL": nobody}),
+                ("paypal", TODAY, {"WALLET_PAYPAL_API_URL": nobody}),
+                ("acme", TODAY, {}),
+                ("razorpay", backwards, {}),
+            )
+        )
     )
-    found = {one["gateway_id"]: one for one in json.loads(output)["discrepancies"]}
-    assert found[paid["payment_id"]]["kind"] == "MISSING_HERE"
-    assert found[paid["payment_id"]]["there"] == {"currency_code": "INR", "minor_units": 800}
-    assert found[entry["gateway_payment_id"]]["kind"] == "AMOUNT_DIFFERS"
-    table = await run(harness, "reconcile", "--gateway", "razorpay", *window, status=1)
-    assert f"MISSING_HERE    payment   {paid['payment_id']}" in table
 
-
-async def test_reconcile_knows_payments_by_qr_code(harness: Harness) -> None:
-    """They have no order: what was credited fits, and what was not is named."""
-    customer_id = await harness.customer()
-    credited, unheard = [
-        await harness.initiate(customer_id, 900, method="upi_qr") for _ in range(2)
-    ]
-    paid = [
-        (await harness.pay_at_gateway(topup.gateway_order_id, webhook=False))["payment_id"]
-        for topup in (credited, unheard)
-    ]
-    await harness.verify(credited)
-    command = ("reconcile", "--gateway", "razorpay", *around_now(), "--json")
-
-    output = await run(harness, *command, status=1)
-
-    found = {one["gateway_id"]: one["kind"] for one in json.loads(output)["discrepancies"]}
-    assert found.get(paid[0]) is None
-    assert found[paid[1]] == "MISSING_HERE"
+    for told in away:
+        assert "nothing was compared" in told
+        assert "cannot be reached" in told
+    assert "There are no credentials for a gateway acme here." in unknown
+    assert "--from must be before --to" in refused

@@ -11,7 +11,7 @@ from server.rpc.errors import STATUS_CODES
 from server.rpc.servicer import WalletPaymentServicer
 from wallet_payment.v1 import error_reason_pb2
 
-OPERATORS_ONLY = {Reason.EVENT_NOT_FOUND, Reason.EVENT_SETTLED}
+OPERATORS_ONLY = {Reason.EVENT_NOT_FOUND, Reason.EVENT_SETTLED, Reason.EVENT_MISFIT}
 PROTOS = Path(__file__).parents[2] / "protos" / "wallet_payment" / "v1"
 
 

@@ -650,6 +650,30 @@ def test_an_old_callback_is_expired() -> None:
         verify_callback(callback(expTimeMillis=NOW_MS).body())
 
 
+@pytest.mark.parametrize("of_root", [True, False], ids=["of the root", "of the intermediate"])
+def test_a_callback_under_an_expired_key_is_refused(*, of_root: bool) -> None:
+    """Keys sign callbacks until their time is over, and not a moment longer."""
+    root = root_key(version="ECv2SigningOnly", expires_ms=NOW_MS if of_root else LATER_MS)
+    fields = {} if of_root else {"keyExpiration": str(NOW_MS)}
+    message = replace(callback(), intermediate_fields=fields)
+    with pytest.raises((Expired, KeyUnknown)):
+        verify_callback(message.body(), root_keys=(root,))
+
+
+@pytest.mark.parametrize("of_root", [True, False], ids=["of the root", "of the intermediate"])
+def test_a_callback_under_another_key_is_refused(*, of_root: bool) -> None:
+    """Neither a root nor an intermediate key that Google did not sign with helps."""
+    envelope = callback().envelope()
+    if of_root:
+        envelope["intermediateSigningKey"] = replace(callback(), root=OTHER_ROOT).envelope()[
+            "intermediateSigningKey"
+        ]
+    else:
+        envelope["signature"] = replace(callback(), intermediate=OTHER_ROOT).envelope()["signature"]
+    with pytest.raises((SignatureInvalid, KeyUnknown)):
+        verify_callback(json.dumps(envelope).encode())
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -69,9 +69,10 @@ class World:
         by_key = {t.idempotency.key: t for t in self.transactions if t.idempotency}
         topups_by_key = {topup.idempotency.key: topup for topup in self.topups.values()}
         credits_ = {
-            GatewayPaymentKey(t.gateway, t.gateway_payment_id): t.topup_id
+            GatewayPaymentKey(t.gateway, t.gateway_payment_id): t.topup_id or t.transaction_id
             for t in self.transactions
             if t.type is TransactionType.TOPUP
+            or (t.gateway_payment_id and not t.gateway_reversal_id)
         }
         return State(
             customers={customer: customer in CUSTOMERS for customer in needs.customers},

@@ -148,6 +148,8 @@ class Ledger:
         needs.add(command)
         for key in needs.topups_by_key:
             self.state.topups_by_key.setdefault(key, None)
+        for key in needs.transactions_by_key:
+            self.state.transactions_by_key.setdefault(key, None)
         for event in needs.events:
             self.state.events.setdefault(event, None)
         for payment_key in needs.credits:

@@ -156,6 +156,26 @@ async def test_what_may_be_repeated_is_tried_once_more(line: Line, first: Reply)
     assert [method for method, _, _ in line.seen] == ["GET", "GET", "POST", "POST"]
 
 
+async def test_a_retry_comes_after_a_random_while(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many who failed at one moment do not come back at one moment, and nobody at once."""
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("gateway_adapters.outbound.asyncio.sleep", noted)
+    for _ in range(8):
+        line.due.append(DOWN)
+        await line.outbound.get("/things")
+
+    assert len(set(waits)) == 8
+    assert all(0.05 <= wait <= 0.2 for wait in waits)
+
+
 @pytest.mark.parametrize("reply", [DOWN, CUT, Reply(408), Reply(200, b"{")])
 async def test_what_may_not_be_repeated_is_sent_once(line: Line, reply: Reply) -> None:
     """Whoever sends something that is not idempotent has to find out what became of it."""

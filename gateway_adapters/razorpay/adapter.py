@@ -59,6 +59,7 @@ _BEST_FIRST: Final = (
     GatewayPaymentStatus.CAPTURED,
     GatewayPaymentStatus.AUTHORIZED,
     GatewayPaymentStatus.PENDING,
+    GatewayPaymentStatus.STARTED,
     GatewayPaymentStatus.FAILED,
 )
 

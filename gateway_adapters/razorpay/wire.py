@@ -29,7 +29,7 @@ _LATEST_SECONDS: Final = 253_402_300_799
 
 STATUSES: Final[Mapping[str, GatewayPaymentStatus]] = MappingProxyType(
     {
-        "created": GatewayPaymentStatus.PENDING,
+        "created": GatewayPaymentStatus.STARTED,
         "authorized": GatewayPaymentStatus.AUTHORIZED,
         "captured": GatewayPaymentStatus.CAPTURED,
         # It was captured before. What became of the money since then is told by the refund.

@@ -30,7 +30,7 @@ _LATEST_SECONDS: Final = 253_402_300_799
 
 _STATUSES: Final[Mapping[str, GatewayPaymentStatus]] = MappingProxyType(
     {
-        "requires_action": GatewayPaymentStatus.PENDING,
+        "requires_action": GatewayPaymentStatus.STARTED,
         "processing": GatewayPaymentStatus.PENDING,
         "requires_capture": GatewayPaymentStatus.AUTHORIZED,
         "succeeded": GatewayPaymentStatus.CAPTURED,

@@ -46,7 +46,9 @@ def apply_payment(state: State, command: ApplyPayment, now_ms: int) -> Decision:
                 return credit_captured(state, topup, payment, credited_by, now_ms)
             case GatewayPaymentStatus.FAILED:
                 return _failed(topup, payment, report_time_ms, now_ms)
-            case GatewayPaymentStatus.AUTHORIZED | GatewayPaymentStatus.PENDING:
+            case GatewayPaymentStatus.STARTED if topup.state is TopupState.EXPIRED:
+                return _old_news(topup)
+            case _:
                 return _not_yet_captured(topup, payment, report_time_ms, now_ms)
 
     return apply_report(state, command, effect_on, now_ms)

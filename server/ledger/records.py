@@ -316,7 +316,10 @@ class TokenClaim(StrEnum):
 class GatewayPaymentStatus(StrEnum):
     """What a gateway says of a payment, in the terms that all gateways share."""
 
+    STARTED = "STARTED"
+    """The customer was asked, and has not agreed yet: without more news it comes to nothing."""
     PENDING = "PENDING"
+    """The customer has agreed, and the gateway does not know yet whether the money comes."""
     AUTHORIZED = "AUTHORIZED"
     CAPTURED = "CAPTURED"
     FAILED = "FAILED"

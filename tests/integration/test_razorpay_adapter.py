@@ -429,14 +429,14 @@ async def test_of_several_payments_the_captured_one_is_reported(bench: Bench) ->
         assert report.payment.status is status_then
 
 
-async def test_a_pending_payment_stands_before_a_failed_one(bench: Bench) -> None:
+async def test_a_started_payment_stands_before_a_failed_one(bench: Bench) -> None:
     """An attempt that was just created may still succeed; a refunded one had been captured."""
     topup = replace(make_topup(), gateway_order_id="order_1")
     found = '{"id": "pay_%s", "order_id": "%s", "amount": 1, "currency": "INR", "status": "%s"}'
     orders = [("1", "order_1", "failed"), ("2", "order_1", "created")]
     for extra, expected in [
-        ((), GatewayPaymentStatus.PENDING),
-        ((("3", "order_2", "captured"),), GatewayPaymentStatus.PENDING),
+        ((), GatewayPaymentStatus.STARTED),
+        ((("3", "order_2", "captured"),), GatewayPaymentStatus.STARTED),
         ((("3", "order_1", "refunded"),), GatewayPaymentStatus.CAPTURED),
     ]:
         items = ",".join(found % entry for entry in (*orders, *extra))

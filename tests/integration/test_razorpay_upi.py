@@ -250,11 +250,11 @@ async def test_an_order_with_an_intent_takes_checkouts_proof(bench: Bench) -> No
     assert report.payment.status is GatewayPaymentStatus.CAPTURED
 
 
-async def test_an_open_intent_is_a_pending_payment(bench: Bench) -> None:
+async def test_an_open_intent_is_a_started_payment(bench: Bench) -> None:
     """Before the customer pays, a lookup tells that nothing is known yet."""
     report = await bench.razorpay.check_proof(await bench.opened(upi_topup()), LookupProof())
     assert report is not None
-    assert report.payment.status is GatewayPaymentStatus.PENDING
+    assert report.payment.status is GatewayPaymentStatus.STARTED
 
 
 async def test_a_qr_code_stands_for_the_order(bench: Bench) -> None:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from server import seal_keys
+
 DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
 
@@ -85,6 +87,16 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Keys that tokens are verified with: a JSON Web Key Set, inline or as "
         "@/path/to/file. Each key has `kid` and `alg`.",
+    )
+    seal_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Ed25519 private key in PEM that `books seal` signs with, inline or as "
+        "@/path/to/file. Only the sealing process needs it.",
+    )
+    seal_public_key: str = Field(
+        default="",
+        description="Public key that `books verify --sealed` trusts: base64 or PEM, inline or as "
+        "@/path/to/file. Empty: that of WALLET_SEAL_KEY.",
     )
     razorpay_key_id: str = Field(default="", description="Razorpay's API key id. Empty: not used.")
     razorpay_key_secret: SecretStr = Field(
@@ -177,6 +189,20 @@ class Settings(BaseSettings):
     def _readable_keys(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
             read_key_set(value)
+        return value
+
+    @field_validator("seal_key")
+    @classmethod
+    def _readable_seal_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            seal_keys.read_private_key(inline_or_file(value.get_secret_value()))
+        return value
+
+    @field_validator("seal_public_key")
+    @classmethod
+    def _readable_public_key(cls, value: str) -> str:
+        if value:
+            seal_keys.read_public_key(inline_or_file(value))
         return value
 
     @model_validator(mode="after")
@@ -273,12 +299,7 @@ def read_key_set(value: SecretStr) -> list[dict[str, Any]]:
     Raises:
         ValueError: it cannot be read, or a key lacks `kid` or an `alg` that is known.
     """
-    text = value.get_secret_value()
-    if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text("utf-8")
-        except (OSError, UnicodeError):
-            raise ValueError("the file after @ cannot be read") from None
+    text = inline_or_file(value.get_secret_value())
     try:
         keys = json.loads(text)["keys"]
     except (ValueError, KeyError, TypeError):
@@ -291,6 +312,20 @@ def read_key_set(value: SecretStr) -> list[dict[str, Any]]:
         if key["alg"] == "HS256" and len(_decoded(key.get("k", ""))) < _MIN_SHARED_SECRET:
             raise ValueError(f"the secret of an HS256 key has {_MIN_SHARED_SECRET} bytes or more")
     return list(keys)
+
+
+def inline_or_file(text: str) -> str:
+    """Return a setting's text itself, or that of the file named after `@`.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text("utf-8")
+    except (OSError, UnicodeError):
+        raise ValueError("the file after @ cannot be read") from None
 
 
 def _shared_secrets(key_set: SecretStr) -> list[str]:

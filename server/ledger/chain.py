@@ -93,7 +93,7 @@ def refund_id(of_transaction_id: str) -> str:
 
 def topup_id(idempotency: Idempotency, time_ms: int) -> str:
     """Return the id of the top-up that the request starts; ids sort by time."""
-    digest = hashlib.sha256(_canonical([*idempotency.key, idempotency.fingerprint])).digest()
+    digest = hashlib.sha256(canonical([*idempotency.key, idempotency.fingerprint])).digest()
     return (
         "top_"
         + _base32(time_ms, _TIME_CHARACTERS)
@@ -101,16 +101,17 @@ def topup_id(idempotency: Idempotency, time_ms: int) -> str:
     )
 
 
+def canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """Write a JSON value in the one way in which digests are taken of it."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
 def _money(money: Money | None) -> list[str | int] | None:
     return None if money is None else [money.currency_code, money.minor_units]
 
 
 def _digest(content: Any) -> str:  # noqa: ANN401 - any JSON value
-    return hashlib.sha256(_canonical(content)).hexdigest()
-
-
-def _canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return hashlib.sha256(canonical(content)).hexdigest()
 
 
 def _base32(number: int, characters: int) -> str:

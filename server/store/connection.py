@@ -7,7 +7,13 @@ from typing import Any, Final
 
 from bson import SON, CodecOptions
 from bson.codec_options import DatetimeConversion
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+    AsyncIOMotorCursor,
+    AsyncIOMotorDatabase,
+)
 from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
@@ -20,6 +26,8 @@ from server.commit.port import StoreUnavailable, WriteConflict, WriteRefused
 
 Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
+Collection = AsyncIOMotorCollection[Document]
+Cursor = AsyncIOMotorCursor[Document]
 Session = AsyncIOMotorClientSession
 
 CODEC_OPTIONS: Final[CodecOptions[Document]] = CodecOptions(

@@ -21,7 +21,7 @@ class Progress:
         self._is_bar = is_shown and sys.stderr.isatty()
         self._resources = ExitStack()
         self._bar = click.progressbar(
-            length=max(total, passed), label="proving", file=sys.stderr, hidden=not self._is_bar
+            length=total, label="proving", file=sys.stderr, hidden=not self._is_bar
         )
         self._line_time = time.monotonic()
 
@@ -39,7 +39,9 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave a bar as it is."""
+        """Bring the bar to its end, or leave it where it was broken off."""
+        if error is None:
+            self._bar.update(self._total - self._passed)
         self._resources.close()
 
     def reach(self, passed: int) -> None:

@@ -17,7 +17,7 @@ BASELINE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: $(INSTALLED) ## Run everything on this machine: MongoDB, sandbox gateway, server, sidecar.
@@ -33,6 +33,10 @@ demo: $(INSTALLED) ## Show the main job in a minute: top-up, payment, refund, bo
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the money path against its baselines; writes build/bench/latest.json.
 	@$(BIN)/python tests/bench $(BENCH_OPTIONS)
+
+.PHONY: bench-verify
+bench-verify: $(INSTALLED) ## Measure the proof of the books at 1,000,000 transactions.
+	@PYTHONPATH=tests $(BIN)/python tests/bench/bench_verify.py $(BENCH_OPTIONS)
 
 .PHONY: setup
 setup: $(INSTALLED) ## Create .venv with everything that the other targets need.

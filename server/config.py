@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from server import seal_keys
+
 DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
 
@@ -88,6 +90,16 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Keys that tokens are verified with: a JSON Web Key Set, inline or as "
         "@/path/to/file. Each key has `kid` and `alg`.",
+    )
+    seal_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Ed25519 private key in PEM that `books seal` signs with, inline or as "
+        "@/path/to/file. Only the sealing process needs it.",
+    )
+    seal_public_key: str = Field(
+        default="",
+        description="Public key that `books verify --sealed` trusts: base64 or PEM, inline or as "
+        "@/path/to/file. Empty: that of WALLET_SEAL_KEY.",
     )
     razorpay_key_id: str = Field(default="", description="Razorpay's API key id. Empty: not used.")
     razorpay_key_secret: SecretStr = Field(
@@ -273,6 +285,20 @@ class Settings(BaseSettings):
     def _readable_keys(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
             read_key_set(value)
+        return value
+
+    @field_validator("seal_key")
+    @classmethod
+    def _readable_seal_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            seal_keys.read_private_key(content_of(value.get_secret_value()))
+        return value
+
+    @field_validator("seal_public_key")
+    @classmethod
+    def _readable_public_key(cls, value: str) -> str:
+        if value:
+            seal_keys.read_public_key(content_of(value))
         return value
 
     @model_validator(mode="after")

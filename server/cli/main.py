@@ -18,23 +18,24 @@ from pydantic import SecretStr
 from gateway_adapters.gateway import GatewayError
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
+from server.cli.books import BadStateFile, books
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
 from server.cli.environment import Environment, running_environment
 from server.cli.logs import configure_logs
-from server.cli.operate import opened_database
 from server.cli.reconcile import reconcile
 from server.cli.review import ReviewRefused, review
+from server.cli.seal import NotToBeSealed
+from server.cli.seal_files import BadSealFile
 from server.cli.tokens import all_scopes, make_token
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
-from server.ledger.books import Difference
 from server.ledger.money import Money
 from server.listening import AddressInUse, address_of, bind, http_server
-from server.store.books import BooksReport, verify_books
 from server.store.connection import BadConnectionString, NotAReplicaSet
 from server.store.embedded import EmbeddedMongoError
 from server.store.schema import NewerSchema
+from server.store.seals import BooksDiffer, SealedAlready
 from server.store.seed import ORDERS
 from server.workers.place import Place
 from server.workers.supervisor import supervised_workers
@@ -48,6 +49,11 @@ _EXPECTED = (
     NewerSchema,
     DemoFailed,
     ReviewRefused,
+    BadStateFile,
+    BadSealFile,
+    NotToBeSealed,
+    BooksDiffer,
+    SealedAlready,
 )
 
 
@@ -60,6 +66,7 @@ def cli() -> None:
     """
 
 
+cli.add_command(books)
 cli.add_command(review)
 cli.add_command(reconcile)
 
@@ -219,40 +226,6 @@ def config() -> None:
         source = "set" if name in settings.model_fields_set else "default"
         click.echo(f"WALLET_{name.upper()}={_shown(value)}  ({source})")
         click.echo(f"    {field.description}")
-
-
-@cli.group()
-def books() -> None:
-    """Prove the books."""
-
-
-@books.command("verify")
-def verify() -> None:
-    """Recompute every balance, sequence and hash from the ledger; name whatever differs.
-
-    Exit status 1 says that something differs.
-    """
-    settings = load_settings()
-    report = asyncio.run(_verify(settings, _say_difference))
-    held = ", ".join(
-        str(Money(currency, total)) for currency, total in sorted(report.balances.items())
-    )
-    click.echo(
-        f"{report.wallets} wallets, {report.transactions} transactions, {held or 'nothing'} held: "
-        + (f"{report.differences} differences" if report.differences else "the books agree")
-    )
-    if report.differences:
-        sys.exit(1)
-
-
-async def _verify(settings: Settings, found: Callable[[Difference], None]) -> BooksReport:
-    async with opened_database(settings) as database:
-        return await verify_books(database, found)
-
-
-def _say_difference(difference: Difference) -> None:
-    wallet = f"{difference.wallet.customer_id} {difference.wallet.currency_code}"
-    click.echo(f"DIFFERS  {wallet}  {difference.transaction_id or 'wallet'}: {difference.what}")
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - the value of any setting

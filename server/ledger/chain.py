@@ -131,8 +131,13 @@ def refund_id(of_transaction_id: str) -> str:
 
 def topup_id(idempotency: Idempotency, time_ms: int) -> str:
     """Return the id of the top-up that the request starts; ids sort by time."""
-    digest = hashlib.sha256(_canonical([*idempotency.key, idempotency.fingerprint])).digest()
+    digest = hashlib.sha256(canonical([*idempotency.key, idempotency.fingerprint])).digest()
     return "top_" + _base32_time(time_ms) + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
+
+
+def canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """Write a JSON value in the one way in which digests are taken of it."""
+    return _CANONICAL.encode(content).encode()
 
 
 def _money(money: Money | None) -> list[str | int] | None:
@@ -140,11 +145,7 @@ def _money(money: Money | None) -> list[str | int] | None:
 
 
 def _digest(content: Any) -> str:  # noqa: ANN401 - any JSON value
-    return hashlib.sha256(_canonical(content)).hexdigest()
-
-
-def _canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    return _CANONICAL.encode(content).encode()
+    return hashlib.sha256(canonical(content)).hexdigest()
 
 
 @lru_cache(maxsize=16)

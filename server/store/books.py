@@ -1,133 +1,102 @@
-"""Proof of the books on the stored records: streamed wallet by wallet, in bounded memory."""
+"""Proof of the books on the stored records: streamed in bounded memory, at any size.
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+The proof goes leg by leg. Each leg reads some thousand records at one point in time and ends long
+before MongoDB forgets it, so that the proof may take hours while payments go on. Between legs all
+that is known fits into a small state, from which it can be gone on with.
+"""
 
-from motor.motor_asyncio import AsyncIOMotorClientSession
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from server.ledger.books import Difference, WalletProof
-from server.ledger.records import Transaction, Wallet, WalletKey
-from server.store import documents, schema
-from server.store.connection import Database, Document, store_errors
+from server.commit.port import StoreUnavailable
+from server.ledger.books import Difference, check_accounts
+from server.store import books_legs, schema
+from server.store.books_state import BooksReport, BooksState, Phase
+from server.store.connection import Database, store_errors
+from server.store.seals import SealToCheck, check_seals
 
-_BATCH: Final = 1_000
-
-Item = TypeVar("Item")
-
-
-@dataclass(slots=True)
-class BooksReport:
-    """What was proven."""
-
-    wallets: int = 0
-    transactions: int = 0
-    balances: Counter[str] = field(default_factory=Counter)
-    """Currency -> minor units in all wallets together, by their entries."""
-    differences: int = 0
+_ATTEMPTS: Final = 5
+_RETRY_SECONDS: Final = 1.0
 
 
-async def verify_books(database: Database, found: Callable[[Difference], None]) -> BooksReport:
-    """Recompute every wallet from its entries, at one point in time, while payments go on.
+async def verify_books(
+    database: Database,
+    found: Callable[[Difference], None],
+    *,
+    seals: Sequence[SealToCheck] = (),
+    are_all_seals: bool = False,
+    state: BooksState | None = None,
+    went_on: Callable[[BooksState], None] = lambda _: None,
+    leg_records: int = books_legs.LEG_RECORDS,
+) -> BooksReport:
+    """Recompute every wallet from its entries, and compare orders, top-ups and seals with them.
 
-    Each difference is handed to `found` as soon as it is seen.
+    Each difference is handed to `found`, after each leg the state to `went_on`. Given as `state`,
+    it has the proof go on from there. Where `are_all_seals` that were made, none may be missing.
 
     Raises:
         StoreUnavailable.
     """
-    report = BooksReport()
+    state = state or BooksState()
+    begun = False
+    while state.phase is not Phase.SEALS:
+        state, differences = await _leg(database, state, leg_records, _ATTEMPTS if begun else 1)
+        begun = True
+        if state.phase is Phase.SEALS:
+            differences += check_accounts(state.report.accounts, state.report.balances)
+        _tell(differences, state, found)
+        went_on(state)
+    start = state.report.seals
+    async for differences in check_seals(database, seals, are_all=are_all_seals, start=start):
+        state.report.seals += 1
+        _tell(differences, state, found)
+        went_on(state)
+    return state.report
 
-    def tell(difference: Difference) -> None:
-        report.differences += 1
-        found(difference)
 
+async def books_size(database: Database) -> int:
+    """Return about how many records a proof goes through, from what MongoDB keeps count of."""
     with store_errors():
-        async with await database.client.start_session(snapshot=True) as session:
-            wallets = _Ahead(_wallets(database, session, tell))
-            entries = _Ahead(_entries(database, session, tell))
-            await wallets.advance()
-            await entries.advance()
-            while wallets.item is not None or entries.item is not None:
-                key = min(_keys(wallets.item, entries.item))
-                await _verify_wallet(key, wallets, entries, report, tell)
-    return report
+        return sum(
+            [
+                await database[name].estimated_document_count()
+                for name in (schema.WALLETS, schema.TRANSACTIONS, schema.ORDERS, schema.TOPUPS)
+            ]
+        )
 
 
-async def _verify_wallet(
-    key: WalletKey,
-    wallets: "_Ahead[Wallet]",
-    entries: "_Ahead[Transaction]",
-    report: BooksReport,
-    tell: Callable[[Difference], None],
+async def ledger_identity(database: Database) -> str:
+    """Return what tells this ledger from every other; empty where there is none yet."""
+    with store_errors():
+        found = await database.list_collections(filter={"name": schema.TRANSACTIONS})
+        collections = await found.to_list(None)
+    return "".join(collection["info"]["uuid"].hex() for collection in collections)
+
+
+async def _leg(
+    database: Database, state: BooksState, records: int, attempts: int
+) -> tuple[BooksState, list[Difference]]:
+    """Go one leg further; what an election breaks off is begun anew from the same state."""
+    for attempt in range(1, attempts + 1):
+        differences: list[Difference] = []
+        further = copy.deepcopy(state)
+        try:
+            with store_errors():
+                await books_legs.LEGS[state.phase](database, further, records, differences.append)
+        except StoreUnavailable:
+            if attempt == attempts:
+                raise
+            await asyncio.sleep(_RETRY_SECONDS * attempt)
+        else:
+            return further, differences
+    raise AssertionError("at least one attempt is made")
+
+
+def _tell(
+    differences: list[Difference], state: BooksState, found: Callable[[Difference], None]
 ) -> None:
-    proof = WalletProof(key)
-    while entries.item is not None and _key_of(entries.item) == key:
-        report.transactions += 1
-        for difference in proof.check(entries.item):
-            tell(difference)
-        await entries.advance()
-    wallet = None
-    if wallets.item is not None and wallets.item.key == key:
-        wallet = wallets.item
-        report.wallets += 1
-        await wallets.advance()
-    for difference in proof.check_end(wallet):
-        tell(difference)
-    report.balances[key.currency_code] += proof.balance
-
-
-class _Ahead(Generic[Item]):
-    """A stream whose next item can be looked at; None after the last."""
-
-    def __init__(self, stream: AsyncIterator[Item]) -> None:
-        self._stream = stream
-        self.item: Item | None = None
-
-    async def advance(self) -> None:
-        self.item = await anext(self._stream, None)
-
-
-async def _wallets(
-    database: Database, session: AsyncIOMotorClientSession, tell: Callable[[Difference], None]
-) -> AsyncIterator[Wallet]:
-    cursor = database[schema.WALLETS].find(session=session, batch_size=_BATCH)
-    async for document in cursor.sort([("customer_id", 1), ("currency", 1)]):
-        wallet = _readable(documents.read_wallet, document, "", tell)
-        if wallet is not None:
-            yield wallet
-
-
-async def _entries(
-    database: Database, session: AsyncIOMotorClientSession, tell: Callable[[Difference], None]
-) -> AsyncIterator[Transaction]:
-    order = [("customer_id", 1), ("currency", 1), ("sequence", 1)]
-    cursor = database[schema.TRANSACTIONS].find(session=session, batch_size=_BATCH)
-    async for document in cursor.sort(order):
-        entry = _readable(documents.read_transaction, document, str(document["_id"]), tell)
-        if entry is not None:
-            yield entry
-
-
-def _readable(
-    read: Callable[[Document], Item],
-    document: Document,
-    entry_id: str,
-    tell: Callable[[Difference], None],
-) -> Item | None:
-    """Read a record; one that cannot be read is named, and the proof goes on without it."""
-    try:
-        return read(document)
-    except (ValueError, KeyError, TypeError) as error:
-        key = WalletKey(str(document.get("customer_id")), str(document.get("currency")))
-        tell(Difference(key, entry_id, f"the record cannot be read: {type(error).__name__}"))
-        return None
-
-
-def _key_of(entry: Transaction) -> WalletKey:
-    return WalletKey(entry.customer_id, entry.currency_code)
-
-
-def _keys(wallet: Wallet | None, entry: Transaction | None) -> list[WalletKey]:
-    keys = [] if wallet is None else [wallet.key]
-    return keys if entry is None else [*keys, _key_of(entry)]
+    state.report.differences += len(differences)
+    for difference in differences:
+        found(difference)

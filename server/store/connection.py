@@ -14,7 +14,13 @@ from typing import Any, Final, TypeVar
 
 from bson import SON, CodecOptions
 from bson.codec_options import DatetimeConversion
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+    AsyncIOMotorCursor,
+    AsyncIOMotorDatabase,
+)
 from pymongo import database as blocking
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
@@ -29,8 +35,11 @@ from server.commit.port import StoreUnavailable, WriteConflict, WriteRefused
 
 Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
+Collection = AsyncIOMotorCollection[Document]
+Cursor = AsyncIOMotorCursor[Document]
+Session = AsyncIOMotorClientSession
 BlockingDatabase = blocking.Database[Document]
-Session = ClientSession
+BlockingSession = ClientSession
 
 CODEC_OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS
@@ -173,7 +182,7 @@ def written(
     collection: str,
     operation: str,
     statements: list[Document],
-    session: Session | None = None,
+    session: BlockingSession | None = None,
 ) -> int:
     """Run one `insert` or `update` command; return how many documents it touched.
 

@@ -30,9 +30,9 @@ from server.ledger.state import ChangeSet, State
 from server.store import documents, schema
 from server.store.connection import (
     BlockingDatabase,
+    BlockingSession,
     Database,
     Document,
-    Session,
     found,
     in_thread,
     is_transient,
@@ -271,7 +271,9 @@ def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: Chan
         _commit(session)
 
 
-def _write(database: BlockingDatabase, read: _Read, changes: ChangeSet, session: Session) -> None:
+def _write(
+    database: BlockingDatabase, read: _Read, changes: ChangeSet, session: BlockingSession
+) -> None:
     """Write collection by collection; hot wallets first, so that a conflict shows early."""
     for collection, inserts, updates in (
         (schema.WALLETS, *_wallet_writes(read, changes)),
@@ -288,7 +290,7 @@ def _write(database: BlockingDatabase, read: _Read, changes: ChangeSet, session:
                 raise WriteConflict(f"{collection}: a record changed since it was read")
 
 
-def _abort(session: Session) -> None:
+def _abort(session: BlockingSession) -> None:
     """Give up the transaction; where that gets no answer, MongoDB does so by itself."""
     try:
         session.abort_transaction()
@@ -296,7 +298,7 @@ def _abort(session: Session) -> None:
         return
 
 
-def _commit(session: Session) -> None:
+def _commit(session: BlockingSession) -> None:
     """Commit, and ask again as long as MongoDB does not say what became of it."""
     for attempt in range(_COMMIT_ATTEMPTS):
         if attempt:

@@ -20,6 +20,8 @@ LOGS: Final = "integration_logs"
 ORDERS: Final = "orders"
 CUSTOMERS: Final = "customers_v2"
 SETTINGS: Final = "service_settings"
+SEALS: Final = "book_seals"
+SEAL_HEADS: Final = "book_seal_heads"
 
 VERSION: Final = 1
 """The version of what stands here; a server refuses a database with a newer one."""
@@ -181,6 +183,18 @@ _VALIDATORS: Final[dict[str, Document]] = {
         {"money": {"enum": ["NONE", "CAPTURED", "TAKEN", "RETURNED"]}},
     ),
     LOGS: _object({"time": _DATE, "method": _TEXT, "code": _TEXT}),
+    SEALS: _object(
+        {
+            "date": _TEXT,
+            "previous_date": _TEXT,
+            "previous_hash": _TEXT,
+            "heads": _LONG,
+            "heads_digest": _TEXT,
+            "make_time_ms": _LONG,
+            "signature": _TEXT,
+        }
+    ),
+    SEAL_HEADS: _object({"seal_hash": _TEXT, "heads": {"bsonType": "array"}}),
 }
 
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
@@ -202,6 +216,8 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             [("gateway", ASCENDING), ("create_time", ASCENDING)],
             partialFilterExpression={"gateway": {"$exists": True}},
         ),
+        # For the proof of the books, as are those of events by transaction and of seals.
+        IndexModel([("topup_id", ASCENDING)], partialFilterExpression={"type": "REVERSAL"}),
     ],
     TOPUPS: [
         IndexModel([("idempotency_id", ASCENDING)], unique=True),
@@ -216,9 +232,13 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     EVENTS: [
         IndexModel([("outcome", ASCENDING), ("receive_time", ASCENDING)]),
         IndexModel([("topup_id", ASCENDING)], sparse=True),
+        IndexModel([("resolution.transaction_id", ASCENDING)], sparse=True),
     ],
     LOGS: [
         IndexModel([("time", ASCENDING)]),
         IndexModel([("customer_id", ASCENDING), ("time", ASCENDING)], sparse=True),
     ],
+    # Each seal follows another one: two that were made at once do not both count.
+    SEALS: [IndexModel([("previous_hash", ASCENDING)], unique=True)],
+    SEAL_HEADS: [IndexModel([("seal_hash", ASCENDING), ("_id", ASCENDING)])],
 }

@@ -149,7 +149,7 @@ async def test_books_verify_finds_and_names_one_altered_amount(harness: Harness)
     payment = await harness.pay(customer_id, 400)
     name, uri = "altered", harness.settings.mongodb_uri.get_secret_value()
     copy = harness.database.client[name]
-    for collection in ("wallets", "wallet_transactions"):
+    for collection in ("wallets", "wallet_transactions", "orders", "topups"):
         for document in (
             await harness.database[collection].find({"customer_id": customer_id}).to_list(None)
         ):

@@ -108,7 +108,10 @@ Fact = GatewayPayment | GatewayReversal
 
 @dataclass(frozen=True, slots=True)
 class PaymentReport:
-    """A payment as the gateway answered when asked, with the raw answer for the records."""
+    """A payment as the gateway answered when asked, with the raw answer for the records.
+
+    No secret is in it.
+    """
 
     payment: GatewayPayment
     body: bytes = field(repr=False)
@@ -131,6 +134,8 @@ class WebhookEvent:
     """When the gateway made it, in milliseconds since the epoch; None where it does not say."""
     topup_id: str = ""
     """The top-up that the gateway's order was made for, where the event tells (the receipt)."""
+    kept_body: bytes | None = field(default=None, repr=False)
+    """The raw body without the secrets in it, where it has some; None keeps it as it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,12 @@ class Gateway(Protocol):
     name: str
     """As in requests, ledger accounts and webhook paths: `razorpay`."""
 
+    tells_client_secret: bool
+    """Whether the customer's app needs a `Checkout.client_secret`.
+
+    It is told and never kept, so that whoever repeats InitiateTopup is told it by `open_topup`.
+    """
+
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what this gateway cannot do, before anything is recorded.
 
@@ -158,7 +169,8 @@ class Gateway(Protocol):
     async def open_topup(self, topup: Topup) -> Checkout:
         """Make sure that the gateway has one usable order for the top-up; return how to pay it.
 
-        A repeat after a lost answer finds the order that was made.
+        A repeat finds the order that was made, also after a lost answer. A top-up whose order is
+        recorded keeps it.
 
         Raises:
             GatewayUnavailable, GatewayRefused.

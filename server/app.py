@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway_adapters.gateway import Gateway
 from gateway_adapters.paypal import Paypal, PaypalSettings
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings
+from gateway_adapters.stripe import Stripe, StripeSettings
 from server.commit.committer import CommitSettings, Committer, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, read_key_set
@@ -141,6 +142,8 @@ def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Ga
         found.append(_razorpay(settings, session))
     if settings.paypal_client_id:
         found.append(_paypal(settings, session))
+    if settings.stripe_publishable_key:
+        found.append(_stripe(settings, session))
     return {gateway.name: gateway for gateway in found}
 
 
@@ -179,6 +182,21 @@ def _paypal(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
                 certificate_url_prefix=settings.paypal_certificate_url_prefix,
             ),
         )
+
+
+def _stripe(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
+    with _naming("WALLET_STRIPE_PUBLISHABLE_KEY"):
+        account = StripeSettings(
+            api_url=settings.stripe_api_url,
+            secret_key=settings.stripe_secret_key.get_secret_value(),
+            publishable_key=settings.stripe_publishable_key,
+            webhook_secrets=tuple(
+                secret.get_secret_value() for secret in settings.stripe_webhook_secrets
+            ),
+            checkout_url=settings.stripe_checkout_url,
+        )
+    with _naming("WALLET_STRIPE_API_URL"):
+        return Stripe(session, account)
 
 
 @contextmanager

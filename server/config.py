@@ -123,6 +123,23 @@ class Settings(BaseSettings):
     paypal_certificate_url_prefix: str = Field(
         default="", description="Only for the sandbox of `up`: where certificates come from."
     )
+    stripe_secret_key: SecretStr = Field(
+        default=SecretStr(""), description="Stripe's secret key. Empty: not used."
+    )
+    stripe_publishable_key: str = Field(
+        default="", description="Stripe's publishable key, pk_...: every customer's app is told it."
+    )
+    stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Signing secrets of Stripe's webhook, whsec_..., comma-separated, current "
+        "first; keep the previous one while it rotates.",
+    )
+    stripe_api_url: str = Field(
+        default="https://api.stripe.com", description="Where Stripe's API is."
+    )
+    stripe_checkout_url: str = Field(
+        default="", description="A page that pays a Stripe PaymentIntent; its id is appended."
+    )
     topup_lifetime_seconds: int = Field(
         default=1_800, ge=60, le=604_800, description="How long a customer has to pay a top-up."
     )
@@ -147,7 +164,9 @@ class Settings(BaseSettings):
         default=5.0, ge=0, le=300, description="How long a stopping server lets calls finish."
     )
 
-    @field_validator("jwt_algorithms", "razorpay_webhook_secrets", mode="before")
+    @field_validator(
+        "jwt_algorithms", "razorpay_webhook_secrets", "stripe_webhook_secrets", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - whatever pydantic hands over
         if isinstance(value, str):
@@ -227,27 +246,38 @@ class Settings(BaseSettings):
             found.append("WALLET_JWT_KEYS")
         found += [
             f"WALLET_{name.upper()}"
-            for name in ("razorpay_key_secret", "paypal_client_secret")
-            if getattr(self, name).get_secret_value().startswith(DEVELOPMENT_PREFIX)
+            for name in _GATEWAY_SECRETS
+            if any(secret.startswith(DEVELOPMENT_PREFIX) for secret in _secrets_in(self, name))
         ]
-        if any(
-            secret.get_secret_value().startswith(DEVELOPMENT_PREFIX)
-            for secret in self.razorpay_webhook_secrets
-        ):
-            found.append("WALLET_RAZORPAY_WEBHOOK_SECRETS")
         return found
 
 
 _ACCOUNTS: Final = (
     ("razorpay_key_id", "razorpay_key_secret", "razorpay_webhook_secrets"),
     ("paypal_client_id", "paypal_client_secret", "paypal_webhook_id"),
+    ("stripe_secret_key", "stripe_publishable_key", "stripe_webhook_secrets"),
 )
 """The settings that an account at a gateway cannot do without."""
+
+_GATEWAY_SECRETS: Final = (
+    "razorpay_key_secret",
+    "razorpay_webhook_secrets",
+    "paypal_client_secret",
+    "stripe_secret_key",
+    "stripe_webhook_secrets",
+)
+"""Those of them that `up` makes for itself, and a production server must not have."""
 
 
 def _is_set(settings: Settings, name: str) -> bool:
     value = getattr(settings, name)
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+def _secrets_in(settings: Settings, name: str) -> list[str]:
+    value = getattr(settings, name)
+    secrets = value if isinstance(value, tuple) else (value,)
+    return [secret.get_secret_value() for secret in secrets]
 
 
 def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any field of Settings

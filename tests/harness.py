@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -22,7 +24,13 @@ from bson import Int64
 from google.rpc import error_details_pb2, status_pb2
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import (
+    PaypalSandboxSettings,
+    RazorpaySandboxSettings,
+    SandboxSettings,
+    StripeSandboxSettings,
+    sandbox_app,
+)
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
 from server.config import Settings, load_settings
@@ -39,6 +47,10 @@ JWT_SECRET = "test-secret-of-at-least-thirty-two-bytes"
 KEY_ID = "rzp_test_harness"
 KEY_SECRET = "test-razorpay-key-secret"
 WEBHOOK_SECRET = "test-razorpay-webhook-secret"
+PAYPAL_CLIENT_ID, PAYPAL_CLIENT_SECRET = "test-paypal-client", "test-paypal-client-secret"
+PAYPAL_WEBHOOK_ID = "4JH86294D6297924G"
+STRIPE_SECRET_KEY, STRIPE_PUBLISHABLE_KEY = "sk_test_harness", "pk_test_harness"
+STRIPE_WEBHOOK_SECRET = "whsec_test_harness"
 IMPATIENT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100))
 """Options of a channel to a server that is just starting."""
 WORTH_A_REPEAT = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}
@@ -256,7 +268,7 @@ class Harness:
         return order_id
 
     async def initiate(self, customer_id: str, amount: int, **fields: Any) -> resources.Topup:
-        """Start a top-up through Razorpay."""
+        """Start a top-up: in INR by card through Razorpay, where `fields` do not say otherwise."""
         money = resources.Money(currency_code=fields.pop("currency", "INR"), minor_units=amount)
         given = {"gateway": "razorpay", "method": "card", "idempotency_key": unique("key")} | fields
         request = service.InitiateTopupRequest(customer_id=customer_id, amount=money, **given)
@@ -275,12 +287,15 @@ class Harness:
     async def pay_at_gateway(
         self, gateway_order_id: str, action: str = "pay", **options: Any
     ) -> dict[str, Any]:
-        """Have the sandbox gateway take the customer's money or `fail`, and send its webhooks."""
-        url = f"{self.sandbox_url}/sandbox/orders/{gateway_order_id}/{action}"
-        async with self.http.post(url, json=options) as answer:
+        """Have the sandbox's Razorpay take the customer's money or `fail`, and send webhooks."""
+        return await self.at_sandbox(f"orders/{gateway_order_id}/{action}", **options)
+
+    async def at_sandbox(self, path: str, **content: Any) -> dict[str, Any]:
+        """Act as a customer, a bank or a merchant at a gateway of the sandbox."""
+        async with self.http.post(f"{self.sandbox_url}/sandbox/{path}", json=content) as answer:
             assert answer.status == 200, await answer.text()
-            paid: dict[str, Any] = await answer.json()
-            return paid
+            done: dict[str, Any] = await answer.json()
+            return done
 
     async def deliver(
         self, body: bytes, event_id: str = "", gateway: str = "razorpay", **headers: str
@@ -394,8 +409,49 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "razorpay_webhook_secrets": WEBHOOK_SECRET,
             "razorpay_api_url": sandbox_url,
             "razorpay_checkout_url": f"{sandbox_url}/checkout",
+            "stripe_secret_key": STRIPE_SECRET_KEY,
+            "stripe_publishable_key": STRIPE_PUBLISHABLE_KEY,
+            "stripe_webhook_secrets": STRIPE_WEBHOOK_SECRET,
+            "stripe_api_url": f"{sandbox_url}/stripe",
         }
         | given
+    )
+
+
+def paypal_account(sandbox_url: str, trust_anchors: Path) -> dict[str, str]:
+    """Return the settings of an account at the sandbox's PayPal, whose root is in a file."""
+    return {
+        "paypal_client_id": PAYPAL_CLIENT_ID,
+        "paypal_client_secret": PAYPAL_CLIENT_SECRET,
+        "paypal_webhook_id": PAYPAL_WEBHOOK_ID,
+        "paypal_api_url": sandbox_url,
+        "paypal_environment": "sandbox",
+        "paypal_trust_anchors": str(trust_anchors),
+        "paypal_certificate_url_prefix": f"{sandbox_url}/v1/notifications/certs/",
+    }
+
+
+def sandbox_settings(
+    sandbox_url: str, sidecar_url: str, paypal_trust_anchors: Path
+) -> SandboxSettings:
+    """Return a sandbox of every gateway, in memory, with the accounts that the server uses."""
+    return SandboxSettings(
+        (
+            RazorpaySandboxSettings(
+                KEY_ID, KEY_SECRET, WEBHOOK_SECRET, f"{sidecar_url}/webhooks/razorpay"
+            ),
+            PaypalSandboxSettings(
+                PAYPAL_CLIENT_ID,
+                PAYPAL_CLIENT_SECRET,
+                PAYPAL_WEBHOOK_ID,
+                sandbox_url,
+                f"{sidecar_url}/webhooks/paypal",
+                paypal_trust_anchors,
+            ),
+            StripeSandboxSettings(
+                STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET, f"{sidecar_url}/webhooks/stripe"
+            ),
+        )
     )
 
 
@@ -413,18 +469,12 @@ async def running_harness(
         )
         sandbox_socket = bind("127.0.0.1:0", "sandbox")
         sidecar_socket = bind("127.0.0.1:0", "sidecar")
-        sandbox = sandbox_app(
-            SandboxSettings(
-                key_id=KEY_ID,
-                key_secret=KEY_SECRET,
-                webhook_secret=WEBHOOK_SECRET,
-                webhook_url=f"http://{address_of(sidecar_socket)}/webhooks/razorpay",
-                data_file=None,
-            ),
-            http,
-        )
         sandbox_url = f"http://{address_of(sandbox_socket)}"
-        settings = settings_for(mongodb_uri, sandbox_url, **given)
+        sidecar_url = f"http://{address_of(sidecar_socket)}"
+        root = Path(stack.enter_context(TemporaryDirectory())) / "paypal-root.pem"
+        sandbox = sandbox_app(sandbox_settings(sandbox_url, sidecar_url, root), http)
+        paypal = paypal_account(sandbox_url, root)
+        settings = settings_for(mongodb_uri, sandbox_url, **paypal | given)
         running = await stack.enter_async_context(running_server(settings))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc_address))
         sidecar_token = token(sub="sidecar", scope="webhook.forward")

@@ -69,6 +69,7 @@ class Paypal:
     """The Gateway for PayPal. The session stays its owner's, who closes it."""
 
     name = "paypal"
+    tells_client_secret = False
 
     def __init__(
         self,

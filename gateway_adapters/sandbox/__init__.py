@@ -4,7 +4,15 @@
 HTTP routes. Nothing here is for production: whoever reaches its control endpoints can pay.
 """
 
-from gateway_adapters.sandbox.app import PAYPAL, SandboxSettings, sandbox_app
+from gateway_adapters.sandbox.app import SandboxSettings, sandbox_app
 from gateway_adapters.sandbox.paypal_mount import PaypalSandboxSettings
+from gateway_adapters.sandbox.razorpay_mount import RazorpaySandboxSettings
+from gateway_adapters.sandbox.stripe_mount import StripeSandboxSettings
 
-__all__ = ["PAYPAL", "PaypalSandboxSettings", "SandboxSettings", "sandbox_app"]
+__all__ = [
+    "PaypalSandboxSettings",
+    "RazorpaySandboxSettings",
+    "SandboxSettings",
+    "StripeSandboxSettings",
+    "sandbox_app",
+]

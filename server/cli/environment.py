@@ -11,14 +11,15 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from gateway_adapters.sandbox import (
-    PAYPAL,
     PaypalSandboxSettings,
+    RazorpaySandboxSettings,
     SandboxSettings,
+    StripeSandboxSettings,
     sandbox_app,
 )
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
-from server.cli.development import development_settings, note_running
+from server.cli.development import development_settings, note_running, sandbox_api_urls
 from server.cli.tokens import all_scopes, make_token
 from server.config import Settings
 from server.listening import address_of, bind, http_server
@@ -61,32 +62,13 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
         sidecar_url = f"http://{address_of(sidecar_socket)}"
         settings = development_settings(
             settings,
-            razorpay_api_url=sandbox_url,
-            paypal_api_url=sandbox_url,
+            **sandbox_api_urls(sandbox_url),
             paypal_trust_anchors=str(settings.data_dir / _SANDBOX_ROOT),
             paypal_certificate_url_prefix=f"{sandbox_url}/v1/notifications/certs/",
         )
         settings = settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
         session = await resources.enter_async_context(aiohttp.ClientSession())
-        sandbox = sandbox_app(
-            SandboxSettings(
-                key_id=settings.razorpay_key_id,
-                key_secret=settings.razorpay_key_secret.get_secret_value(),
-                webhook_secret=settings.razorpay_webhook_secrets[0].get_secret_value(),
-                webhook_url=f"{sidecar_url}/webhooks/razorpay",
-                data_file=settings.data_dir / "sandbox.json",
-                paypal=PaypalSandboxSettings(
-                    client_id=settings.paypal_client_id,
-                    client_secret=settings.paypal_client_secret.get_secret_value(),
-                    webhook_id=settings.paypal_webhook_id,
-                    base_url=sandbox_url,
-                ),
-                paypal_webhook_url=f"{sidecar_url}/webhooks/paypal",
-            ),
-            session,
-        )
-        root = settings.data_dir / _SANDBOX_ROOT
-        root.write_bytes(sandbox[PAYPAL].trust_anchors_pem)
+        sandbox = sandbox_app(sandbox_settings(settings, sandbox_url, sidecar_url), session)
         await resources.enter_async_context(
             http_server(web.AppRunner(sandbox, access_log=None), sandbox_socket)
         )
@@ -115,3 +97,31 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             sandbox_url,
             token,
         )
+
+
+def sandbox_settings(settings: Settings, sandbox_url: str, sidecar_url: str) -> SandboxSettings:
+    """Return a sandbox of every gateway, with the accounts that the server uses."""
+    return SandboxSettings(
+        gateways=(
+            RazorpaySandboxSettings(
+                key_id=settings.razorpay_key_id,
+                key_secret=settings.razorpay_key_secret.get_secret_value(),
+                webhook_secret=settings.razorpay_webhook_secrets[0].get_secret_value(),
+                webhook_url=f"{sidecar_url}/webhooks/razorpay",
+            ),
+            PaypalSandboxSettings(
+                client_id=settings.paypal_client_id,
+                client_secret=settings.paypal_client_secret.get_secret_value(),
+                webhook_id=settings.paypal_webhook_id,
+                base_url=sandbox_url,
+                webhook_url=f"{sidecar_url}/webhooks/paypal",
+                trust_anchors_file=settings.data_dir / _SANDBOX_ROOT,
+            ),
+            StripeSandboxSettings(
+                secret_key=settings.stripe_secret_key.get_secret_value(),
+                webhook_secret=settings.stripe_webhook_secrets[0].get_secret_value(),
+                webhook_url=f"{sidecar_url}/webhooks/stripe",
+            ),
+        ),
+        data_file=settings.data_dir / "sandbox.json",
+    )

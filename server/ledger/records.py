@@ -287,6 +287,11 @@ class Topup:
     version: int
     """How often this record was written."""
 
+    @property
+    def is_payable(self) -> bool:
+        """Whether the customer can pay it just now."""
+        return self.state in {TopupState.PENDING, TopupState.FAILED}
+
 
 class GatewayPaymentStatus(StrEnum):
     """What a gateway says of a payment, in the terms that all gateways share."""

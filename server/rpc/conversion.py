@@ -167,7 +167,7 @@ def topup(record: Topup) -> resources.Topup:
     if record.pay_order_outcome is not None:
         message.pay_order_outcome.transaction_id = record.pay_order_outcome.transaction_id
         message.pay_order_outcome.failure_reason = record.pay_order_outcome.failure_reason
-    if record.checkout is not None and record.state in _PAYABLE:
+    if record.checkout is not None and record.is_payable:
         message.checkout.CopyFrom(_checkout(record.checkout))
     return message
 
@@ -183,9 +183,6 @@ def proof(request: service.VerifyTopupRequest) -> Proof:
             return LookupProof()
         case kind:
             return OtherProof(str(kind))
-
-
-_PAYABLE: Final = frozenset({TopupState.PENDING, TopupState.FAILED})
 
 
 def _checkout(record: Checkout) -> resources.Checkout:

@@ -72,7 +72,7 @@ async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
         environment,
         {
             "127.0.0.1:50051": found["gRPC"],
-            "http://127.0.0.1:8080": found["webhooks"].removesuffix("/webhooks/razorpay"),
+            "http://127.0.0.1:8080": found["webhooks"].partition("/webhooks/")[0],
             "http://127.0.0.1:9464/metrics": found["metrics"],
             "http://127.0.0.1:8090": found["sandbox gateway"],
         },

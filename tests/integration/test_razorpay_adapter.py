@@ -29,7 +29,7 @@ from gateway_adapters.gateway import (
     RazorpayProof,
 )
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import RazorpaySandboxSettings, SandboxSettings, sandbox_app
 from server.ledger.money import Money
 from server.ledger.records import (
     NO_METADATA,
@@ -150,7 +150,7 @@ async def bench() -> AsyncIterator[Bench]:
     """Give an adapter whose every request goes through the line."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(ClientSession())
-        sandbox = SandboxSettings(KEY_ID, KEY_SECRET, "webhook-secret", webhook_url="")
+        sandbox = SandboxSettings((RazorpaySandboxSettings(KEY_ID, KEY_SECRET, "webhook-secret"),))
         sandbox_url = await stack.enter_async_context(serving(sandbox_app(sandbox, session)))
         line = Line(sandbox_url, session)
         app = web.Application()

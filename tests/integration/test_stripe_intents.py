@@ -57,6 +57,8 @@ class Bench:
     due: deque[Answer] = field(default_factory=deque)
     """What the API answers next, in the sandbox's place."""
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    refused: int = 0
+    """How many of the next webhooks are not taken."""
 
     @property
     def settings(self) -> StripeSettings:
@@ -122,7 +124,8 @@ class Bench:
         """Take a webhook."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append((headers, await request.read()))
-        return web.Response()
+        self.refused -= 1
+        return web.Response(status=503 if self.refused >= 0 else 200)
 
 
 @asynccontextmanager
@@ -152,7 +155,7 @@ async def running_bench() -> AsyncIterator[Bench]:
         await site.start()
         host, port = runner.addresses[0][:2]
         bench.url = f"http://{host}:{port}"
-        senders.append(WebhookSender(session, f"{bench.url}/received", faults))
+        senders.append(WebhookSender(session, f"{bench.url}/received", faults, sandbox.sign))
         stack.push_async_callback(senders[0].close)
         yield bench
 

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,15 +24,11 @@ from bson import Int64
 from google.rpc import error_details_pb2, status_pb2
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from gateway_adapters.sandbox import (
-    PaypalSandboxSettings,
-    RazorpaySandboxSettings,
-    SandboxSettings,
-    StripeSandboxSettings,
-    sandbox_app,
-)
+from gateway_adapters.sandbox import sandbox_app
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
+from server.cli.development import sandbox_api_urls, sandbox_certificates
+from server.cli.environment import sandbox_settings
 from server.config import Settings, load_settings
 from server.ledger.books import Difference
 from server.listening import address_of, bind, http_server
@@ -47,9 +43,8 @@ JWT_SECRET = "test-secret-of-at-least-thirty-two-bytes"
 KEY_ID = "rzp_test_harness"
 KEY_SECRET = "test-razorpay-key-secret"
 WEBHOOK_SECRET = "test-razorpay-webhook-secret"
-PAYPAL_CLIENT_ID, PAYPAL_CLIENT_SECRET = "test-paypal-client", "test-paypal-client-secret"
-PAYPAL_WEBHOOK_ID = "4JH86294D6297924G"
-STRIPE_SECRET_KEY, STRIPE_PUBLISHABLE_KEY = "sk_test_harness", "pk_test_harness"
+STRIPE_SECRET_KEY = "sk_test_harness"
+STRIPE_PUBLISHABLE_KEY = "pk_test_harness"
 STRIPE_WEBHOOK_SECRET = "whsec_test_harness"
 IMPATIENT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100))
 """Options of a channel to a server that is just starting."""
@@ -330,11 +325,12 @@ class Harness:
         self, customer_id: str, amount: int, order_id: str = "", **fields: Any
     ) -> service.PayWithWalletResponse:
         """Pay an order from the wallet."""
+        money = resources.Money(currency_code=fields.pop("currency", "INR"), minor_units=amount)
         given = {"idempotency_key": unique("key")} | fields
         request = service.PayWithWalletRequest(
             customer_id=customer_id,
             order_id=order_id or unique("order"),
-            amount=inr(amount),
+            amount=money,
             **given,
         )
         response: service.PayWithWalletResponse = await self.call("PayWithWallet", request)
@@ -407,51 +403,13 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "razorpay_key_id": KEY_ID,
             "razorpay_key_secret": KEY_SECRET,
             "razorpay_webhook_secrets": WEBHOOK_SECRET,
-            "razorpay_api_url": sandbox_url,
             "razorpay_checkout_url": f"{sandbox_url}/checkout",
             "stripe_secret_key": STRIPE_SECRET_KEY,
             "stripe_publishable_key": STRIPE_PUBLISHABLE_KEY,
             "stripe_webhook_secrets": STRIPE_WEBHOOK_SECRET,
-            "stripe_api_url": f"{sandbox_url}/stripe",
         }
+        | sandbox_api_urls(sandbox_url)
         | given
-    )
-
-
-def paypal_account(sandbox_url: str, trust_anchors: Path) -> dict[str, str]:
-    """Return the settings of an account at the sandbox's PayPal, whose root is in a file."""
-    return {
-        "paypal_client_id": PAYPAL_CLIENT_ID,
-        "paypal_client_secret": PAYPAL_CLIENT_SECRET,
-        "paypal_webhook_id": PAYPAL_WEBHOOK_ID,
-        "paypal_api_url": sandbox_url,
-        "paypal_environment": "sandbox",
-        "paypal_trust_anchors": str(trust_anchors),
-        "paypal_certificate_url_prefix": f"{sandbox_url}/v1/notifications/certs/",
-    }
-
-
-def sandbox_settings(
-    sandbox_url: str, sidecar_url: str, paypal_trust_anchors: Path
-) -> SandboxSettings:
-    """Return a sandbox of every gateway, in memory, with the accounts that the server uses."""
-    return SandboxSettings(
-        (
-            RazorpaySandboxSettings(
-                KEY_ID, KEY_SECRET, WEBHOOK_SECRET, f"{sidecar_url}/webhooks/razorpay"
-            ),
-            PaypalSandboxSettings(
-                PAYPAL_CLIENT_ID,
-                PAYPAL_CLIENT_SECRET,
-                PAYPAL_WEBHOOK_ID,
-                sandbox_url,
-                f"{sidecar_url}/webhooks/paypal",
-                paypal_trust_anchors,
-            ),
-            StripeSandboxSettings(
-                STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET, f"{sidecar_url}/webhooks/stripe"
-            ),
-        )
     )
 
 
@@ -471,10 +429,17 @@ async def running_harness(
         sidecar_socket = bind("127.0.0.1:0", "sidecar")
         sandbox_url = f"http://{address_of(sandbox_socket)}"
         sidecar_url = f"http://{address_of(sidecar_socket)}"
-        root = Path(stack.enter_context(TemporaryDirectory())) / "paypal-root.pem"
-        sandbox = sandbox_app(sandbox_settings(sandbox_url, sidecar_url, root), http)
-        paypal = paypal_account(sandbox_url, root)
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        paypal = {
+            "data_dir": folder,
+            "paypal_client_id": "test-paypal-client",
+            "paypal_client_secret": "test-paypal-client-secret",
+            "paypal_webhook_id": "4JH86294D6297924G",
+            "paypal_environment": "sandbox",
+        } | sandbox_certificates(folder, sandbox_url)
         settings = settings_for(mongodb_uri, sandbox_url, **paypal | given)
+        offered = sandbox_settings(settings, sandbox_url, sidecar_url)
+        sandbox = sandbox_app(replace(offered, data_file=None), http)
         running = await stack.enter_async_context(running_server(settings))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc_address))
         sidecar_token = token(sub="sidecar", scope="webhook.forward")

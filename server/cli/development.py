@@ -58,6 +58,19 @@ def sandbox_api_urls(sandbox_url: str) -> dict[str, str]:
     }
 
 
+def sandbox_certificates(data_dir: Path, sandbox_url: str) -> dict[str, str]:
+    """Return whom to trust with the sandbox's PayPal webhooks, as settings."""
+    return {
+        "paypal_trust_anchors": str(sandbox_root_file(data_dir)),
+        "paypal_certificate_url_prefix": f"{sandbox_url}/v1/notifications/certs/",
+    }
+
+
+def sandbox_root_file(data_dir: Path) -> Path:
+    """Return where the sandbox leaves the root of its certificates."""
+    return data_dir / "sandbox-paypal-root.pem"
+
+
 def note_running(data_dir: Path, mongodb_uri: str) -> Path:
     """Leave word where the embedded MongoDB of this folder listens; return the file."""
     file = data_dir / _RUNNING

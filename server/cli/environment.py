@@ -19,7 +19,13 @@ from gateway_adapters.sandbox import (
 )
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
-from server.cli.development import development_settings, note_running, sandbox_api_urls
+from server.cli.development import (
+    development_settings,
+    note_running,
+    sandbox_api_urls,
+    sandbox_certificates,
+    sandbox_root_file,
+)
 from server.cli.tokens import all_scopes, make_token
 from server.config import Settings
 from server.listening import address_of, bind, http_server
@@ -28,7 +34,6 @@ from server.store.embedded import embedded_mongod
 from server.store.seed import seed_development
 
 TOKEN_SECONDS: Final = 30 * 24 * 3_600
-_SANDBOX_ROOT: Final = "sandbox-paypal-root.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,7 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
         settings = development_settings(
             settings,
             **sandbox_api_urls(sandbox_url),
-            paypal_trust_anchors=str(settings.data_dir / _SANDBOX_ROOT),
-            paypal_certificate_url_prefix=f"{sandbox_url}/v1/notifications/certs/",
+            **sandbox_certificates(settings.data_dir, sandbox_url),
         )
         settings = settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
         session = await resources.enter_async_context(aiohttp.ClientSession())
@@ -115,7 +119,7 @@ def sandbox_settings(settings: Settings, sandbox_url: str, sidecar_url: str) -> 
                 webhook_id=settings.paypal_webhook_id,
                 base_url=sandbox_url,
                 webhook_url=f"{sidecar_url}/webhooks/paypal",
-                trust_anchors_file=settings.data_dir / _SANDBOX_ROOT,
+                trust_anchors_file=sandbox_root_file(settings.data_dir),
             ),
             StripeSandboxSettings(
                 secret_key=settings.stripe_secret_key.get_secret_value(),

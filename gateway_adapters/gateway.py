@@ -128,7 +128,10 @@ Fact = GatewayPayment | GatewayReversal
 
 @dataclass(frozen=True, slots=True)
 class PaymentReport:
-    """A payment as the gateway answered when asked, with the raw answer for the records."""
+    """A payment as the gateway answered when asked, with the raw answer for the records.
+
+    No secret is in it.
+    """
 
     payment: GatewayPayment
     body: bytes = field(repr=False)
@@ -154,6 +157,8 @@ class WebhookEvent:
     signed_digest: str = ""
     """SHA-256, hex, of what names the event under the sender's signature; empty where only the
     whole body does. The same event in another envelope is then still the same."""
+    kept_body: bytes | None = field(default=None, repr=False)
+    """The raw body without the secrets in it, where it has some; None keeps it as it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +205,12 @@ class TokenVerifier(Protocol):
 class Gateway(WebhookSource, Protocol):
     """A payment gateway. Every method may be called at any time, in any order, and again."""
 
+    tells_client_secret: bool
+    """Whether the customer's app needs a `Checkout.client_secret`.
+
+    It is told and never kept, so that whoever repeats InitiateTopup is told it by `open_topup`.
+    """
+
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what this gateway cannot do, before anything is recorded.
 
@@ -211,7 +222,8 @@ class Gateway(WebhookSource, Protocol):
     async def open_topup(self, topup: Topup) -> Checkout:
         """Make sure that the gateway has one usable order for the top-up; return how to pay it.
 
-        A repeat after a lost answer finds the order that was made.
+        A repeat finds the order that was made, also after a lost answer. A top-up whose order is
+        recorded keeps it.
 
         Raises:
             GatewayUnavailable, GatewayRefused.

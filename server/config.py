@@ -148,6 +148,23 @@ class Settings(BaseSettings):
     paypal_certificate_url_prefix: str = Field(
         default="", description="Only for the sandbox of `up`: where certificates come from."
     )
+    stripe_secret_key: SecretStr = Field(
+        default=SecretStr(""), description="Stripe's secret key. Empty: not used."
+    )
+    stripe_publishable_key: str = Field(
+        default="", description="Stripe's publishable key, pk_...: every customer's app is told it."
+    )
+    stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Signing secrets of Stripe's webhook, whsec_..., comma-separated, current "
+        "first; keep the previous one while it rotates.",
+    )
+    stripe_api_url: str = Field(
+        default="https://api.stripe.com", description="Where Stripe's API is."
+    )
+    stripe_checkout_url: str = Field(
+        default="", description="A page that pays a Stripe PaymentIntent; its id is appended."
+    )
     google_pay_recipients: CommaSeparated = Field(
         default=(),
         description="Whom Google Pay's tokens are made for, comma-separated: merchant:<id> or "
@@ -237,6 +254,7 @@ class Settings(BaseSettings):
     @field_validator(
         "jwt_algorithms",
         "razorpay_webhook_secrets",
+        "stripe_webhook_secrets",
         "google_pay_recipients",
         "apple_pay_domains",
         "apple_pay_session_hosts",
@@ -349,14 +367,9 @@ class Settings(BaseSettings):
             found.append("WALLET_JWT_KEYS")
         found += [
             f"WALLET_{name.upper()}"
-            for name in ("razorpay_key_secret", "paypal_client_secret")
-            if getattr(self, name).get_secret_value().startswith(DEVELOPMENT_PREFIX)
+            for name in _GATEWAY_SECRETS
+            if any(secret.startswith(DEVELOPMENT_PREFIX) for secret in _secrets_in(self, name))
         ]
-        if any(
-            secret.get_secret_value().startswith(DEVELOPMENT_PREFIX)
-            for secret in self.razorpay_webhook_secrets
-        ):
-            found.append("WALLET_RAZORPAY_WEBHOOK_SECRETS")
         return found
 
 
@@ -372,13 +385,29 @@ _ACCOUNTS: Final = (
         "apple_pay_identity_certificate",
         "apple_pay_identity_key",
     ),
+    ("stripe_secret_key", "stripe_publishable_key", "stripe_webhook_secrets"),
 )
 """The settings of a gateway that are of use together alone."""
+
+_GATEWAY_SECRETS: Final = (
+    "razorpay_key_secret",
+    "razorpay_webhook_secrets",
+    "paypal_client_secret",
+    "stripe_secret_key",
+    "stripe_webhook_secrets",
+)
+"""Those of them that `up` makes for itself, and a production server must not have."""
 
 
 def _is_set(settings: Settings, name: str) -> bool:
     value = getattr(settings, name)
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+def _secrets_in(settings: Settings, name: str) -> list[str]:
+    value = getattr(settings, name)
+    secrets = value if isinstance(value, tuple) else (value,)
+    return [secret.get_secret_value() for secret in secrets]
 
 
 def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any field of Settings

@@ -37,6 +37,7 @@ from gateway_adapters.google_pay import (
 )
 from gateway_adapters.paypal import Paypal, PaypalSettings
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings, UpiPayer
+from gateway_adapters.stripe import Stripe, StripeSettings
 from server.config import Settings, SettingsError, content_of
 
 _PEM_BLOCK: Final = re.compile(rb"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
@@ -64,6 +65,8 @@ def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Ga
         found.append(_razorpay(settings, session))
     if settings.paypal_client_id:
         found.append(_paypal(settings, session))
+    if settings.stripe_publishable_key:
+        found.append(_stripe(settings, session))
     return {gateway.name: gateway for gateway in found}
 
 
@@ -222,6 +225,21 @@ def _merchant_keys(pem: str, private_keys: list[ec.EllipticCurvePrivateKey]) -> 
         )
         for certificate, public_key in zip(certificates, public_keys, strict=True)
     ]
+
+
+def _stripe(settings: Settings, session: aiohttp.ClientSession) -> Gateway:
+    with _naming("WALLET_STRIPE_PUBLISHABLE_KEY"):
+        account = StripeSettings(
+            api_url=settings.stripe_api_url,
+            secret_key=settings.stripe_secret_key.get_secret_value(),
+            publishable_key=settings.stripe_publishable_key,
+            webhook_secrets=tuple(
+                secret.get_secret_value() for secret in settings.stripe_webhook_secrets
+            ),
+            checkout_url=settings.stripe_checkout_url,
+        )
+    with _naming("WALLET_STRIPE_API_URL"):
+        return Stripe(session, account)
 
 
 @contextmanager

@@ -102,13 +102,18 @@ class Topups:
     async def initiate(self, command: CreateTopup, timeout_seconds: float | None) -> Topup:
         """Record the top-up, then order it at the gateway; a repeat goes on where it stopped.
 
+        A client secret is kept nowhere: a repeat gets it from the gateway again, or an error where
+        the gateway does not answer, since without it the customer could not pay.
+
         Raises:
             UnknownGateway, GatewayError, CommitError.
         """
         gateway = self._gateway(command.gateway)
         gateway.check_topup(command.amount, command.method)
         topup = await self._topup_after(command, timeout_seconds)
-        if topup.state is not TopupState.CREATED:
+        is_open = topup.state is TopupState.CREATED or topup.is_payable
+        knows_how_to_pay = topup.checkout is not None and not gateway.tells_client_secret
+        if not is_open or knows_how_to_pay:
             return topup
         # One order at the gateway, also for two requests with one key at the same moment; and it
         # is recorded even when nobody waits for the answer any more.
@@ -196,7 +201,7 @@ class Topups:
             event_id=event.event_id,
             event_type=event.event_type,
             body_digest=event.signed_digest or hashlib.sha256(body).hexdigest(),
-            body=body,
+            body=body if event.kept_body is None else event.kept_body,
             origin=EventOrigin.WEBHOOK,
             receive_time_ms=now_ms if receive_time_ms is None else receive_time_ms,
             report_time_ms=now_ms if event.report_time_ms is None else event.report_time_ms,
@@ -224,9 +229,13 @@ class Topups:
 
     async def _open(self, gateway: Gateway, topup: Topup) -> Topup:
         checkout = await gateway.open_topup(topup)
-        return await self._topup_after(
-            OpenTopup(topup.customer_id, topup.topup_id, checkout), timeout_seconds=None
+        kept = replace(checkout, client_secret="")
+        opened = await self._topup_after(
+            OpenTopup(topup.customer_id, topup.topup_id, kept), timeout_seconds=None
         )
+        if opened.checkout is None or opened.gateway_order_id != checkout.gateway_order_id:
+            return opened  # Another order was recorded first, and this secret is not its.
+        return replace(opened, checkout=checkout)
 
     async def _pay(self, good: GoodToken) -> Topup:
         report = await self._wallet_tokens.pay(good)

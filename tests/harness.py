@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +24,11 @@ from bson import Int64
 from google.rpc import error_details_pb2, status_pb2
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import sandbox_app
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
+from server.cli.development import sandbox_api_urls, sandbox_certificates
+from server.cli.environment import sandbox_settings
 from server.cli.sandbox_wallets import SandboxWallets, running_wallets
 from server.config import Settings, load_settings
 from server.ledger.books import Difference
@@ -42,6 +44,9 @@ JWT_SECRET = "test-secret-of-at-least-thirty-two-bytes"
 KEY_ID = "rzp_test_harness"
 KEY_SECRET = "test-razorpay-key-secret"
 WEBHOOK_SECRET = "test-razorpay-webhook-secret"
+STRIPE_SECRET_KEY = "sk_test_harness"
+STRIPE_PUBLISHABLE_KEY = "pk_test_harness"
+STRIPE_WEBHOOK_SECRET = "whsec_test_harness"
 IMPATIENT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100))
 """Options of a channel to a server that is just starting."""
 WORTH_A_REPEAT = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}
@@ -261,7 +266,7 @@ class Harness:
         return order_id
 
     async def initiate(self, customer_id: str, amount: int, **fields: Any) -> resources.Topup:
-        """Start a top-up through Razorpay."""
+        """Start a top-up: in INR by card through Razorpay, where `fields` do not say otherwise."""
         money = resources.Money(currency_code=fields.pop("currency", "INR"), minor_units=amount)
         given = {"gateway": "razorpay", "method": "card", "idempotency_key": unique("key")} | fields
         request = service.InitiateTopupRequest(customer_id=customer_id, amount=money, **given)
@@ -280,7 +285,7 @@ class Harness:
     async def pay_at_gateway(
         self, gateway_order_id: str, action: str = "pay", **options: Any
     ) -> dict[str, Any]:
-        """Have the sandbox gateway take the customer's money or `fail`, and send its webhooks."""
+        """Have the sandbox's Razorpay take the customer's money or `fail`, and send webhooks."""
         return await self.at_sandbox(f"orders/{gateway_order_id}/{action}", **options)
 
     async def at_sandbox(self, path: str, **content: Any) -> dict[str, Any]:
@@ -323,11 +328,12 @@ class Harness:
         self, customer_id: str, amount: int, order_id: str = "", **fields: Any
     ) -> service.PayWithWalletResponse:
         """Pay an order from the wallet."""
+        money = resources.Money(currency_code=fields.pop("currency", "INR"), minor_units=amount)
         given = {"idempotency_key": unique("key")} | fields
         request = service.PayWithWalletRequest(
             customer_id=customer_id,
             order_id=order_id or unique("order"),
-            amount=inr(amount),
+            amount=money,
             **given,
         )
         response: service.PayWithWalletResponse = await self.call("PayWithWallet", request)
@@ -400,11 +406,14 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "razorpay_key_id": KEY_ID,
             "razorpay_key_secret": KEY_SECRET,
             "razorpay_webhook_secrets": WEBHOOK_SECRET,
-            "razorpay_api_url": sandbox_url,
             "razorpay_checkout_url": f"{sandbox_url}/checkout",
             "razorpay_upi_email": "shop@example.com",
             "razorpay_upi_contact": "+919000090000",
+            "stripe_secret_key": STRIPE_SECRET_KEY,
+            "stripe_publishable_key": STRIPE_PUBLISHABLE_KEY,
+            "stripe_webhook_secrets": STRIPE_WEBHOOK_SECRET,
         }
+        | sandbox_api_urls(sandbox_url)
         | given
     )
 
@@ -429,19 +438,17 @@ async def running_harness(
         sandbox_url = f"http://{address_of(sandbox_socket)}"
         sidecar_url = f"http://{address_of(sidecar_socket)}"
         wallets = await stack.enter_async_context(running_wallets(folder, sandbox_url, sidecar_url))
-        sandbox = sandbox_app(
-            SandboxSettings(
-                key_id=KEY_ID,
-                key_secret=KEY_SECRET,
-                webhook_secret=WEBHOOK_SECRET,
-                webhook_url=f"{sidecar_url}/webhooks/razorpay",
-                google_pay=wallets.google_pay,
-                apple_pay=wallets.apple_pay,
-            ),
-            http,
-        )
+        paypal = {
+            "data_dir": folder,
+            "paypal_client_id": "test-paypal-client",
+            "paypal_client_secret": "test-paypal-client-secret",
+            "paypal_webhook_id": "4JH86294D6297924G",
+            "paypal_environment": "sandbox",
+        } | sandbox_certificates(folder, sandbox_url)
         offered = wallets.settings if has_wallets else {}
-        settings = settings_for(mongodb_uri, sandbox_url, **offered | given)
+        settings = settings_for(mongodb_uri, sandbox_url, **paypal | offered | given)
+        accounts = sandbox_settings(settings, sandbox_url, sidecar_url, wallets)
+        sandbox = sandbox_app(replace(accounts, data_file=None), http)
         running = await stack.enter_async_context(running_server(settings))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc_address))
         sidecar_token = token(sub="sidecar", scope="webhook.forward")

@@ -152,7 +152,7 @@ class Bench:
 
     async def read(self, webhook: Webhook) -> WebhookEvent:
         """Have the adapter read a webhook of the sandbox."""
-        headers = {name.lower(): value for name, value in webhook.headers.items()}
+        headers = {name.lower(): value for name, value in self.sandbox.sign(webhook).items()}
         return await self.paypal.read_webhook(headers, webhook.body.encode())
 
     async def events(self) -> list[WebhookEvent]:

@@ -16,7 +16,12 @@ from typing import Any, ClassVar
 from aiohttp import ClientSession, web
 
 from gateway_adapters.paypal.amounts import to_value
-from gateway_adapters.sandbox import PAYPAL, PaypalSandboxSettings, SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import (
+    PaypalSandboxSettings,
+    RazorpaySandboxSettings,
+    SandboxSettings,
+    sandbox_app,
+)
 from harness import (
     KEY_ID,
     KEY_SECRET,
@@ -345,22 +350,25 @@ async def running_service(mongodb_uri: str, folder: Path, **given: Any) -> Async
         await stack.enter_async_context(
             http_server(web.AppRunner(app, access_log=None), postbox_socket)
         )
+        root = folder / "paypal-root.pem"
         sandbox = sandbox_app(
             SandboxSettings(
-                key_id=KEY_ID,
-                key_secret=KEY_SECRET,
-                webhook_secret=WEBHOOK_SECRET,
-                webhook_url=f"{postbox_url}/razorpay",
-                paypal=PaypalSandboxSettings(CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, url),
-                paypal_webhook_url=f"{postbox_url}/paypal",
+                (
+                    RazorpaySandboxSettings(
+                        KEY_ID, KEY_SECRET, WEBHOOK_SECRET, f"{postbox_url}/razorpay"
+                    ),
+                    PaypalSandboxSettings(
+                        *(CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, url),
+                        webhook_url=f"{postbox_url}/paypal",
+                        trust_anchors_file=root,
+                    ),
+                )
             ),
             http,
         )
         await stack.enter_async_context(
             http_server(web.AppRunner(sandbox, access_log=None), sandbox_socket)
         )
-        root = folder / "paypal-root.pem"
-        root.write_bytes(sandbox[PAYPAL].trust_anchors_pem)
         settings = {
             "razorpay_api_url": url,
             "paypal_client_id": CLIENT_ID,

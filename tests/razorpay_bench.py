@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings, UpiPayer
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import RazorpaySandboxSettings, SandboxSettings, sandbox_app
 from sandbox_bench import serving
 from server.ledger.money import Money
 from server.ledger.records import (
@@ -133,7 +133,7 @@ async def running_bench() -> AsyncIterator[Bench]:
     """Run an adapter whose every request goes through the line."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(ClientSession())
-        sandbox = SandboxSettings(KEY_ID, KEY_SECRET, "webhook-secret", webhook_url="")
+        sandbox = SandboxSettings((RazorpaySandboxSettings(KEY_ID, KEY_SECRET, "webhook-secret"),))
         sandbox_url = await stack.enter_async_context(serving(sandbox_app(sandbox, session)))
         line = Line(sandbox_url, session)
         app = web.Application()

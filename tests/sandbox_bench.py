@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import RazorpaySandboxSettings, SandboxSettings, sandbox_app
 
 KEY_ID, KEY_SECRET, WEBHOOK_SECRET = "rzp_test_key", "key-secret", "webhook-secret"
 BASIC = "Basic " + base64.b64encode(f"{KEY_ID}:{KEY_SECRET}".encode()).decode()
@@ -108,9 +108,10 @@ async def running_sandbox() -> AsyncIterator[Sandbox]:
         app = web.Application()
         app.router.add_post("/webhooks/razorpay", receiver.take)
         async with serving(app) as receiver_url:
-            settings = SandboxSettings(
+            razorpay = RazorpaySandboxSettings(
                 KEY_ID, KEY_SECRET, WEBHOOK_SECRET, f"{receiver_url}/webhooks/razorpay"
             )
+            settings = SandboxSettings((razorpay,))
             async with serving(sandbox_app(settings, session)) as url:
                 yield Sandbox(url, session, receiver, settings)
 

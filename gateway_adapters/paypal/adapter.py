@@ -34,7 +34,7 @@ from gateway_adapters.outbound import Answer
 from gateway_adapters.paypal.amounts import CURRENCIES, NotExact, to_value
 from gateway_adapters.paypal.api import PaypalApi, issues, read, unreadable
 from gateway_adapters.paypal.certificates import Certificates
-from gateway_adapters.paypal.events import PaypalEvent, read_event
+from gateway_adapters.paypal.events import PaypalEvent, lost_without_refund, read_event
 from gateway_adapters.paypal.orders import (
     ALREADY_CAPTURED,
     METHODS,
@@ -57,7 +57,6 @@ from server.ledger.records import (
     Checkout,
     GatewayPayment,
     GatewayReversal,
-    ReversalState,
     Topup,
 )
 
@@ -68,6 +67,7 @@ class Paypal:
     """The Gateway for PayPal. The session stays its owner's, who closes it."""
 
     name = "paypal"
+    tells_client_secret = False
 
     def __init__(
         self,
@@ -186,8 +186,7 @@ class Paypal:
             capture = await self._capture(fact.payment_id)
             if capture is None or capture.content.get("status") not in REFUNDED_STATUSES:
                 # No refund tells of it, so that the dispute itself has to.
-                lost = replace(fact, amount=told.lost_amount, state=ReversalState.TAKEN)
-                return replace(event, fact=lost)
+                return lost_without_refund(told)
         return event
 
     async def _capture(self, capture_id: str) -> Answer | None:

@@ -91,6 +91,15 @@ def read_event(body: bytes) -> PaypalEvent:
         raise MalformedEvent(str(error)) from None
 
 
+def lost_without_refund(told: PaypalEvent) -> WebhookEvent:
+    """Return the end of a lost dispute whose money went back by no refund: by itself, then."""
+    fact = told.event.fact
+    if not isinstance(fact, GatewayReversal) or told.lost_amount is None:
+        return told.event
+    lost = replace(fact, amount=told.lost_amount, state=ReversalState.TAKEN)
+    return replace(told.event, fact=lost)
+
+
 def _read_event(envelope: JsonObject) -> PaypalEvent:
     event_id = envelope.get("id")
     if not isinstance(event_id, str) or _EVENT_ID.fullmatch(event_id) is None:

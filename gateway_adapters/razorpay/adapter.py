@@ -92,6 +92,7 @@ class Razorpay:
     """The Gateway for Razorpay. The session stays its owner's, who closes it."""
 
     name = "razorpay"
+    tells_client_secret = False
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ certificate of the merchant, and to nobody else; what listens there is `session_
 import secrets
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -25,6 +25,9 @@ from gateway_adapters.sandbox.apple_pay_certificates import (
 )
 from gateway_adapters.sandbox.apple_pay_signing import CARD_YEAR, card_content, payment_token
 from gateway_adapters.sandbox.control import content_of, control_field, tell_control_errors
+from gateway_adapters.sandbox.mount import pass_through
+from gateway_adapters.sandbox.telling import Commit
+from gateway_adapters.sandbox.webhooks import Webhook
 
 _SESSION_PATH: Final = "/paymentservices/paymentSession"
 _SESSION_MS: Final = 5 * 60 * 1_000
@@ -49,13 +52,32 @@ class ApplePaySandboxSettings:
 
 
 class ApplePaySandbox:
-    """Owns the routes."""
+    """Owns the routes. It sends and keeps nothing: it is its own MountSettings and Mount."""
+
+    name = "apple-pay"
+    webhook_url = ""
+    checkout = None
+    middleware = staticmethod(pass_through)
 
     def __init__(
         self, settings: ApplePaySandboxSettings, certificates: ApplePayCertificates
     ) -> None:
         self._settings = settings
         self.certificates = certificates
+
+    def mount(self, commit: Commit, kept: Mapping[str, Any]) -> "ApplePaySandbox":
+        """Return the sandbox's Apple; see MountSettings."""
+        del commit, kept
+        return self
+
+    def sign(self, webhook: Webhook) -> Mapping[str, str]:
+        """Sign nothing; see Mount."""
+        del webhook
+        return {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Keep nothing; see Mount."""
+        return {}
 
     def table(self) -> Iterable[web.RouteDef]:
         """Return the routes for an application."""

@@ -7,21 +7,20 @@
 All fields of the JSON body are optional. `token` answers what the customer's app gets from Google
 Pay. `callback` tells the service that a pass was saved (`event: "save"`) or deleted (`"del"`).
 `duplicate`, `webhook` and `wait` are as for the other gateways' webhooks; its answer has the
-callback's nonce among `event_ids`.
+callback's `nonce`.
 """
 
-import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from aiohttp import web
 
-from gateway_adapters.sandbox.control import content_of, control_field, duplicates_field
+from gateway_adapters.sandbox.control import content_of, control_field
 from gateway_adapters.sandbox.google_pay_signing import (
     CARD_YEAR,
     GooglePayKeys,
@@ -31,20 +30,20 @@ from gateway_adapters.sandbox.google_pay_signing import (
     payment_token,
     root_keys,
 )
+from gateway_adapters.sandbox.mount import pass_through
+from gateway_adapters.sandbox.telling import Commit, tell, telling_content_of
 from gateway_adapters.sandbox.webhooks import Webhook
 
 KEYS_PATH: Final = "/google-pay/keys"
 
-_LONGEST_WAIT_SECONDS: Final = 5.0
 _HOUR_SECONDS: Final = 3_600
-
-Commit = Callable[[Sequence[Webhook], int], Awaitable[list[asyncio.Task[None]]]]
 
 
 @dataclass(frozen=True, slots=True)
 class GooglePaySandboxSettings:
     """The merchant and the issuer that the sandbox's Google knows."""
 
+    name: ClassVar[str] = "google-pay"
     folder: Path
     """Where its keys are kept."""
     merchant_key_file: Path
@@ -54,13 +53,17 @@ class GooglePaySandboxSettings:
     webhook_url: str = ""
     """Empty where no callbacks are wanted."""
 
-    def mount(self, commit: Commit) -> "GooglePaySandbox":
-        """Return the sandbox's Google."""
+    def mount(self, commit: Commit, kept: Mapping[str, Any]) -> "GooglePaySandbox":
+        """Return the sandbox's Google, whose keys are kept in files of their own."""
+        del kept
         return GooglePaySandbox(self, kept_keys(self.folder, self.merchant_key_file), commit)
 
 
 class GooglePaySandbox:
     """Owns the routes."""
+
+    checkout = None
+    middleware = staticmethod(pass_through)
 
     def __init__(
         self, settings: GooglePaySandboxSettings, keys: GooglePayKeys, commit: Commit
@@ -94,7 +97,7 @@ class GooglePaySandbox:
 
     async def callback(self, request: web.Request) -> web.Response:
         """Save or delete a pass, and tell the service of it."""
-        content = await content_of(request)
+        content = await telling_content_of(request)
         issuer_id: str = control_field(content, "issuer_id", self._settings.issuer_id)
         nonce = secrets.token_urlsafe(24)
         said = {
@@ -105,13 +108,17 @@ class GooglePaySandbox:
             "nonce": nonce,
         }
         body = pass_callback(self._keys, issuer_id, said, _now_ms())
-        webhook = Webhook(nonce, body, {"Content-Type": "application/json"})
-        is_sent: bool = control_field(content, "webhook", True)
-        webhooks = [webhook] if is_sent else []
-        sendings = await self._commit(webhooks, 1 + duplicates_field(content))
-        if sendings and control_field(content, "wait", False):
-            await asyncio.wait(sendings, timeout=_LONGEST_WAIT_SECONDS)
-        return web.json_response({"event_ids": [nonce], "body": json.loads(body)})
+        answer = {"nonce": nonce, "body": json.loads(body)}
+        return await tell(self._commit, [Webhook(nonce, body)], content, answer)
+
+    def sign(self, webhook: Webhook) -> Mapping[str, str]:
+        """Return the headers of a callback, whose signature is in its body; see Mount."""
+        del webhook
+        return {"Content-Type": "application/json"}
+
+    def to_json(self) -> dict[str, Any]:
+        """Keep nothing; see Mount."""
+        return {}
 
 
 def _expires_ms(content: dict[str, Any]) -> int:

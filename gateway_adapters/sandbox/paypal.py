@@ -21,7 +21,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway_adapters.sandbox.paypal_account import PaypalAccount
-from gateway_adapters.sandbox.paypal_control import Commit
 from gateway_adapters.sandbox.paypal_entities import (
     Capture,
     Entity,
@@ -33,6 +32,7 @@ from gateway_adapters.sandbox.paypal_entities import (
 from gateway_adapters.sandbox.paypal_events import capture_events, order_content, refund_events
 from gateway_adapters.sandbox.paypal_fields import PaypalError, value_field
 from gateway_adapters.sandbox.paypal_signing import CERTIFICATE_PATH, PaypalSigner
+from gateway_adapters.sandbox.telling import Commit
 
 TOKEN_SECONDS: Final = 32_400
 _TOKEN_PATH: Final = "/v1/oauth2/token"  # noqa: S105 - a path

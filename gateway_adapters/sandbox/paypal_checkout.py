@@ -10,10 +10,10 @@ from typing import Final
 
 from gateway_adapters.sandbox.checkout import Payable, PayableState
 from gateway_adapters.sandbox.paypal_account import REFUSALS, PaypalAccount
-from gateway_adapters.sandbox.paypal_control import Commit
 from gateway_adapters.sandbox.paypal_entities import Capture, Order
 from gateway_adapters.sandbox.paypal_events import approved_events
 from gateway_adapters.sandbox.paypal_signing import PaypalSigner
+from gateway_adapters.sandbox.telling import Commit
 
 _TAKEN: Final = frozenset({"COMPLETED", "PARTIALLY_REFUNDED", "REFUNDED"})
 _OVER: Final = frozenset({"COMPLETED", "VOIDED"})

@@ -16,18 +16,16 @@ the order's, or goes back instead of all. `settle` ends a pending capture. `fail
 refund begin and then fail. A dispute that is lost brings a reversal, and one that is accepted a
 refund, unless all was given back already.
 
-Each takes three fields more: `duplicate` is how many times each webhook is sent beyond the first;
-`webhook: false` sends none; `wait: true` answers once they were taken, or after 5 s.
+Each takes `duplicate`, `webhook` and `wait` besides: see `telling`.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from gateway_adapters.sandbox.control import content_of, control_field, duplicates_field
+from gateway_adapters.sandbox.control import control_field
 from gateway_adapters.sandbox.paypal_account import (
     CAPTURE_STATUSES,
     REFUSALS,
@@ -54,19 +52,14 @@ from gateway_adapters.sandbox.paypal_events import (
 )
 from gateway_adapters.sandbox.paypal_fields import PaypalError, value_field
 from gateway_adapters.sandbox.paypal_signing import PaypalSigner
-from gateway_adapters.sandbox.webhooks import Webhook
+from gateway_adapters.sandbox.telling import Commit, Json, tell, telling_content_of
 
-_LONGEST_WAIT_SECONDS: Final = 5.0
 _OUTCOMES: Final = {
     "win": "RESOLVED_SELLER_FAVOUR",
     "lose": "RESOLVED_BUYER_FAVOUR",
     "accept": "ACCEPTED",
     "cancel": "CANCELED_BY_BUYER",
 }
-
-Json = dict[str, Any]
-Commit = Callable[[Sequence[Webhook], int], Awaitable[list[asyncio.Task[None]]]]
-"""Keeps what changed, then sends the webhooks, each so many times; returns the sendings."""
 
 
 class PaypalControl:
@@ -100,7 +93,7 @@ class PaypalControl:
 
     async def approve(self, request: web.Request) -> web.Response:
         """Approve an order as its customer."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         order_id = request.match_info["order_id"]
         next_capture: str = control_field(content, "capture", "COMPLETED")
         if next_capture not in CAPTURE_STATUSES | REFUSALS:
@@ -112,13 +105,13 @@ class PaypalControl:
 
     async def deny(self, request: web.Request) -> web.Response:
         """Take the approval of an order back."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         order = self._account.void(request.match_info["order_id"])
         return await self._tell(voided_events(order), content, {"order": self._order(order.id)})
 
     async def settle(self, request: web.Request) -> web.Response:
         """End a pending capture."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         is_declined: bool = control_field(content, "decline", False)
         status = "DECLINED" if is_declined else "COMPLETED"
         capture = self._account.settle(request.match_info["capture_id"], status)
@@ -128,7 +121,7 @@ class PaypalControl:
 
     async def refund(self, request: web.Request) -> web.Response:
         """Refund a capture from the dashboard."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         is_failing: bool = control_field(content, "fail", False)
         refund = self._make_refund(request, content, is_reversal=False)
         if not is_failing:
@@ -138,13 +131,13 @@ class PaypalControl:
 
     async def reverse(self, request: web.Request) -> web.Response:
         """Take the money of a capture back, as PayPal does by itself."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         refund = self._make_refund(request, content, is_reversal=True)
         return await self._tell_refund(refund, content, refund)
 
     async def dispute(self, request: web.Request) -> web.Response:
         """Dispute a capture as its customer."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         capture = found(self._account.captures.get(request.match_info["capture_id"]))
         dispute = Dispute(
             id=f"PP-D-{new_id()}",
@@ -160,7 +153,7 @@ class PaypalControl:
 
     async def bring_on_dispute(self, request: web.Request) -> web.Response:
         """Bring a dispute a step further, or to its end."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         dispute = found(self._account.disputes.get(request.match_info["dispute_id"]))
         step = request.match_info["step"]
         if dispute.status == "RESOLVED" or step not in {"contest", *_OUTCOMES}:
@@ -202,21 +195,7 @@ class PaypalControl:
 
     async def _tell(self, events: Sequence[Event], content: Json, answer: Json) -> web.Response:
         """Keep what happened, and send the webhooks."""
-        webhooks = self._signer.webhooks(events) if content.get("webhook", True) else []
-        sendings = await self._commit(webhooks, 1 + duplicates_field(content))
-        if sendings and content.get("wait", False):
-            await asyncio.wait(sendings, timeout=_LONGEST_WAIT_SECONDS)
-        event_ids = [webhook.event_id for webhook in webhooks]
-        return web.json_response({**answer, "event_ids": event_ids})
-
-
-async def _content(request: web.Request) -> Json:
-    """Read a control request; whatever is wrong is refused before anything happens."""
-    content = await content_of(request)
-    duplicates_field(content)
-    control_field(content, "webhook", True)
-    control_field(content, "wait", False)
-    return content
+        return await tell(self._commit, self._signer.webhooks(events), content, answer)
 
 
 def _value(content: Json, currency: str) -> str | None:

@@ -60,13 +60,14 @@ class PaypalSigner:
         return self.base_url + CERTIFICATE_PATH
 
     def webhooks(self, events: Sequence[Event]) -> list[Webhook]:
-        """Write the events down as they will be sent, signed."""
+        """Write the events down as they will be sent."""
         return [self._webhook(event) for event in events] if self.webhook_id else []
 
-    def headers(self, body: bytes) -> dict[str, str]:
-        """Return the headers of a webhook's body."""
+    def headers(self, webhook: Webhook) -> dict[str, str]:
+        """Return the headers of a webhook that is sent now."""
         transmission_id, time = str(uuid4()), now()
-        message = f"{transmission_id}|{time}|{self.webhook_id}|{zlib.crc32(body)}".encode()
+        checksum = zlib.crc32(webhook.body.encode())
+        message = f"{transmission_id}|{time}|{self.webhook_id}|{checksum}".encode()
         key = serialization.load_pem_private_key(self.keys.private_key_pem.encode(), None)
         assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101 - the sandbox made it
         signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
@@ -96,7 +97,7 @@ class PaypalSigner:
                 "links": [],
             }
         )
-        return Webhook(event_id, body, self.headers(body.encode()), event.name)
+        return Webhook(event_id, body, event.name)
 
 
 def restored_keys(content: Mapping[str, Any]) -> PaypalKeys:

@@ -25,7 +25,6 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway_adapters.sandbox.control import ControlError, content_of
 from gateway_adapters.sandbox.razorpay_account import RazorpayAccount
-from gateway_adapters.sandbox.razorpay_control import Commit
 from gateway_adapters.sandbox.razorpay_entities import (
     Entity,
     collection,
@@ -45,6 +44,7 @@ from gateway_adapters.sandbox.razorpay_fields import (
 from gateway_adapters.sandbox.razorpay_reversals import refund
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
 from gateway_adapters.sandbox.razorpay_upi import close_qr_code, create_intent, create_qr_code
+from gateway_adapters.sandbox.telling import Commit
 
 _API: Final = ("/v1/orders", "/v1/payments", "/v1/refunds", "/v1/disputes")
 _CONTROL: Final = ("/sandbox/orders", "/sandbox/qr_codes", "/sandbox/payments")

@@ -7,9 +7,9 @@ from typing import Final
 
 from gateway_adapters.sandbox.checkout import Payable, PayableState
 from gateway_adapters.sandbox.razorpay_account import PaymentAttempt, RazorpayAccount
-from gateway_adapters.sandbox.razorpay_control import Commit
 from gateway_adapters.sandbox.razorpay_entities import Event, Payment
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
+from gateway_adapters.sandbox.telling import Commit
 from server.ledger.money import Money
 
 _STATES: Final[Mapping[str, PayableState]] = MappingProxyType(

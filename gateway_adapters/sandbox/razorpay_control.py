@@ -18,18 +18,16 @@ instead of all. `authorize_only`, also called `late`, leaves a payment authorize
 fails and then succeeds within one payment. `pending` tells nothing for now. What is authorized,
 pending or failed is captured late by `capture`. `fail: true` lets a refund begin and then fail.
 
-Each takes three fields more: `duplicate` is how many times each webhook is sent beyond the first;
-`webhook: false` sends none; `wait: true` answers once they were taken, or after 5 s.
+Each takes `duplicate`, `webhook` and `wait` besides: see `telling`.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from gateway_adapters.sandbox.control import content_of, control_field, duplicates_field
+from gateway_adapters.sandbox.control import control_field
 from gateway_adapters.sandbox.razorpay_account import PaymentAttempt, RazorpayAccount
 from gateway_adapters.sandbox.razorpay_entities import (
     Event,
@@ -47,16 +45,11 @@ from gateway_adapters.sandbox.razorpay_reversals import (
     refund_from_dashboard,
 )
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
-from gateway_adapters.sandbox.webhooks import Webhook
+from gateway_adapters.sandbox.telling import Commit, Json, tell, telling_content_of
 
 _METHODS: Final = ("card", "netbanking", "upi", "wallet")
 _QR_CODE_METHODS: Final = ("upi",)
 """The first of them is taken where none is named."""
-_LONGEST_WAIT_SECONDS: Final = 5.0
-
-Json = dict[str, Any]
-Commit = Callable[[Sequence[Webhook], int], Awaitable[list[asyncio.Task[None]]]]
-"""Keeps what changed, then sends the webhooks, each so many times; returns the sendings."""
 
 
 class RazorpayControl:
@@ -94,28 +87,28 @@ class RazorpayControl:
     async def pay(self, request: web.Request) -> web.Response:
         """Pay an order or a QR code as its customer."""
         payable_id = self._known_payable(request)
-        content = await _content(request)
+        content = await telling_content_of(request)
         payment, events = self._account.pay(payable_id, self._attempt(payable_id, content))
         return await self._tell(events, content, self._paid(payment))
 
     async def fail(self, request: web.Request) -> web.Response:
         """Fail to pay an order or a QR code as its customer."""
         payable_id = self._known_payable(request)
-        content = await _content(request)
+        content = await telling_content_of(request)
         payment, events = self._account.fail(payable_id, self._attempt(payable_id, content))
         return await self._tell(events, content, self._paid(payment))
 
     async def capture(self, request: web.Request) -> web.Response:
         """Capture a payment late, as its bank and Razorpay do."""
         payment_id = self._known_payment(request)
-        content = await _content(request)
+        content = await telling_content_of(request)
         payment, events = self._account.capture_late(payment_id)
         return await self._tell(events, content, self._paid(payment))
 
     async def refund(self, request: web.Request) -> web.Response:
         """Refund a payment from the dashboard."""
         payment_id = self._known_payment(request)
-        content = await _content(request)
+        content = await telling_content_of(request)
         is_failing: bool = control_field(content, "fail", False)
         made, events = refund_from_dashboard(
             self._account, payment_id, _named(content, "amount"), is_failing=is_failing
@@ -125,7 +118,7 @@ class RazorpayControl:
     async def dispute(self, request: web.Request) -> web.Response:
         """Dispute a payment as its customer."""
         payment_id = self._known_payment(request)
-        content = await _content(request)
+        content = await telling_content_of(request)
         fields = _named(content, "amount", "phase")
         dispute, events = open_dispute(self._account, payment_id, fields)
         return await self._tell(events, content, {"dispute": dispute_entity(dispute)})
@@ -133,7 +126,7 @@ class RazorpayControl:
     async def bring_on_dispute(self, request: web.Request) -> web.Response:
         """Bring a dispute a step further."""
         payment_id = self._known_payment(request)
-        content = await _content(request)
+        content = await telling_content_of(request)
         dispute_id, step = request.match_info["dispute_id"], request.match_info["step"]
         dispute, events = bring_on_dispute(self._account, payment_id, dispute_id, step)
         return await self._tell(events, content, {"dispute": dispute_entity(dispute)})
@@ -178,21 +171,7 @@ class RazorpayControl:
 
     async def _tell(self, events: Sequence[Event], content: Json, answer: Json) -> web.Response:
         """Keep what happened, and send the webhooks."""
-        webhooks = self._signer.webhooks(events) if content.get("webhook", True) else []
-        sendings = await self._commit(webhooks, 1 + duplicates_field(content))
-        if sendings and content.get("wait", False):
-            await asyncio.wait(sendings, timeout=_LONGEST_WAIT_SECONDS)
-        event_ids = [webhook.event_id for webhook in webhooks]
-        return web.json_response({**answer, "event_ids": event_ids})
-
-
-async def _content(request: web.Request) -> Json:
-    """Read a control request; whatever is wrong is refused before anything happens."""
-    content = await content_of(request)
-    duplicates_field(content)
-    control_field(content, "webhook", True)
-    control_field(content, "wait", False)
-    return content
+        return await tell(self._commit, self._signer.webhooks(events), content, answer)
 
 
 def _named(content: Json, *names: str) -> Json:

@@ -27,21 +27,23 @@ class RazorpaySigner:
         return _sign(self.key_secret, f"{order_id}|{payment_id}")
 
     def webhooks(self, events: Sequence[Event]) -> list[Webhook]:
-        """Write the events down as they will be sent, signed."""
+        """Write the events down as they will be sent."""
         if not self.webhook_secret:
             return []
         return [self._webhook(event) for event in events]
 
-    def _webhook(self, event: Event) -> Webhook:
-        event_id = new_id("evt").removeprefix("evt_")
-        body = json.dumps(envelope(event, int(time.time())))
-        headers = {
+    def headers(self, webhook: Webhook) -> dict[str, str]:
+        """Return the headers of a webhook."""
+        return {
             "Content-Type": "application/json",
             "User-Agent": USER_AGENT,
-            "X-Razorpay-Event-Id": event_id,
-            "X-Razorpay-Signature": _sign(self.webhook_secret, body),
+            "X-Razorpay-Event-Id": webhook.event_id,
+            "X-Razorpay-Signature": _sign(self.webhook_secret, webhook.body),
         }
-        return Webhook(event_id, body, headers, event.name)
+
+    def _webhook(self, event: Event) -> Webhook:
+        event_id = new_id("evt").removeprefix("evt_")
+        return Webhook(event_id, json.dumps(envelope(event, int(time.time()))), event.name)
 
 
 def _sign(secret: str, message: str) -> str:

@@ -16,10 +16,10 @@ from aiohttp import web
 
 from gateway_adapters.sandbox.control import ControlError, content_of, control_field
 from gateway_adapters.sandbox.razorpay_account import PaymentAttempt, RazorpayAccount
-from gateway_adapters.sandbox.razorpay_control import Commit
 from gateway_adapters.sandbox.razorpay_entities import Payment
 from gateway_adapters.sandbox.razorpay_fields import RazorpayError
 from gateway_adapters.sandbox.razorpay_signing import RazorpaySigner
+from gateway_adapters.sandbox.telling import Commit
 
 CAPTURED: Final = "captured"
 _OUTCOMES: Final = (CAPTURED, "authorized", "pending", "declined")

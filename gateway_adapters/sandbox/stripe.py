@@ -19,7 +19,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway_adapters.sandbox.stripe_account import StripeAccount
-from gateway_adapters.sandbox.stripe_control import Commit
 from gateway_adapters.sandbox.stripe_entities import (
     Entity,
     Intent,
@@ -39,6 +38,7 @@ from gateway_adapters.sandbox.stripe_fields import (
 )
 from gateway_adapters.sandbox.stripe_reversals import refund
 from gateway_adapters.sandbox.stripe_signing import StripeSigner
+from gateway_adapters.sandbox.telling import Commit
 
 PREFIX: Final = "/stripe"
 """Stripe's own paths clash with another gateway's: this stands before them."""

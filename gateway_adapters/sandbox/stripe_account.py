@@ -94,8 +94,9 @@ class StripeAccount:
             )
         if made is not None:
             return made
+        intent_id = new_id("pi")
         intent = Intent(
-            id=new_id("pi"),
+            id=intent_id,
             amount=charged_amount_field(form),
             currency=currency_field(form),
             metadata=metadata_field(form),
@@ -103,6 +104,7 @@ class StripeAccount:
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
             created=now_seconds(),
+            client_secret=new_id(f"{intent_id}_secret"),
         )
         self.intents[intent.id] = intent
         return intent

@@ -14,21 +14,17 @@ All fields of the JSON body are optional; amounts are whole numbers, as in Strip
 of `pay` is succeeded, processing or requires_capture; `settle` and `fail` end what is processing.
 The status of `refund` is succeeded or pending. An `inquiry` takes no money until it is escalated.
 
-Each takes three fields more: `duplicate` is how many times each webhook is sent beyond the first;
-`webhook: false` sends none; `wait: true` answers once they were taken, or after 5 s.
+Each takes `duplicate`, `webhook` and `wait` besides: see `telling`.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from aiohttp import web
 
 from gateway_adapters.sandbox.control import (
     ControlError,
-    content_of,
     control_field,
-    duplicates_field,
 )
 from gateway_adapters.sandbox.stripe_account import StripeAccount
 from gateway_adapters.sandbox.stripe_entities import (
@@ -45,15 +41,10 @@ from gateway_adapters.sandbox.stripe_reversals import (
     refund,
 )
 from gateway_adapters.sandbox.stripe_signing import StripeSigner
-from gateway_adapters.sandbox.webhooks import Webhook
+from gateway_adapters.sandbox.telling import Commit, Json, tell, telling_content_of
 
-_LONGEST_WAIT_SECONDS: Final = 5.0
 _PAID_STATUSES: Final = ("succeeded", "processing", "requires_capture")
 _REFUND_STATUSES: Final = ("succeeded", "pending")
-
-Json = dict[str, Any]
-Commit = Callable[[Sequence[Webhook], int], Awaitable[list[asyncio.Task[None]]]]
-"""Keeps what changed, then sends the webhooks, each so many times; returns the sendings."""
 
 
 class StripeControl:
@@ -86,46 +77,46 @@ class StripeControl:
 
     async def pay(self, request: web.Request) -> web.Response:
         """Pay an intent as its customer."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         status = _one_of(content, _PAID_STATUSES)
         events = self._account.pay(request.match_info["intent_id"], status, _amount(content))
         return await self._tell_intent(request, content, events)
 
     async def fail(self, request: web.Request) -> web.Response:
         """Fail to pay an intent as its customer."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         events = self._account.fail(request.match_info["intent_id"])
         return await self._tell_intent(request, content, events)
 
     async def settle(self, request: web.Request) -> web.Response:
         """Let what is processing succeed, as the bank does."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         events = self._account.settle(request.match_info["intent_id"])
         return await self._tell_intent(request, content, events)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel an intent from the dashboard."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         events = self._account.cancel(request.match_info["intent_id"])
         return await self._tell_intent(request, content, events)
 
     async def refund(self, request: web.Request) -> web.Response:
         """Refund an intent's charge from the dashboard."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         status = _one_of(content, _REFUND_STATUSES)
         made, events = refund(self._account, self._charge_id(request), _amount(content), status)
         return await self._tell(events, content, {"refund": refund_entity(made)})
 
     async def bring_on_refund(self, request: web.Request) -> web.Response:
         """End a refund, as the bank does."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         refund_id, status = request.match_info["refund_id"], request.match_info["status"]
         made, events = bring_on_refund(self._account, refund_id, status)
         return await self._tell(events, content, {"refund": refund_entity(made)})
 
     async def dispute(self, request: web.Request) -> web.Response:
         """Dispute an intent's charge as its customer."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         is_inquiry: bool = control_field(content, "inquiry", False)
         dispute, events = open_dispute(
             self._account, self._charge_id(request), _amount(content), is_inquiry=is_inquiry
@@ -134,7 +125,7 @@ class StripeControl:
 
     async def bring_on_dispute(self, request: web.Request) -> web.Response:
         """Bring a dispute a step further."""
-        content = await _content(request)
+        content = await telling_content_of(request)
         dispute_id, step = request.match_info["dispute_id"], request.match_info["step"]
         dispute, events = bring_on_dispute(self._account, dispute_id, step)
         return await self._tell(events, content, {"dispute": dispute_entity(dispute)})
@@ -150,21 +141,7 @@ class StripeControl:
 
     async def _tell(self, events: Sequence[Event], content: Json, answer: Json) -> web.Response:
         """Keep what happened, and send the webhooks."""
-        webhooks = self._signer.webhooks(events) if content.get("webhook", True) else []
-        sendings = await self._commit(webhooks, 1 + duplicates_field(content))
-        if sendings and content.get("wait", False):
-            await asyncio.wait(sendings, timeout=_LONGEST_WAIT_SECONDS)
-        event_ids = [webhook.event_id for webhook in webhooks]
-        return web.json_response({**answer, "event_ids": event_ids})
-
-
-async def _content(request: web.Request) -> Json:
-    """Read a control request; whatever is wrong is refused before anything happens."""
-    content = await content_of(request)
-    duplicates_field(content)
-    control_field(content, "webhook", True)
-    control_field(content, "wait", False)
-    return content
+        return await tell(self._commit, self._signer.webhooks(events), content, answer)
 
 
 def _amount(content: Json) -> int | None:

@@ -1,7 +1,7 @@
 """Stripe's objects: what the sandbox keeps of them, and how they are told in JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 API_VERSION: Final = "2024-10-28.acacia"
@@ -23,6 +23,7 @@ class Intent:
     idempotency_key: str
     fingerprint: str
     created: int
+    client_secret: str = field(repr=False)
     status: str = "requires_payment_method"
     amount_received: int = 0
     charge_id: str = ""
@@ -101,7 +102,7 @@ def intent_entity(intent: Intent, charge: Charge | None = None) -> Entity:
         "canceled_at": None,
         "cancellation_reason": intent.cancellation_reason or None,
         "capture_method": intent.capture_method,
-        "client_secret": f"{intent.id}_secret_sandbox",
+        "client_secret": intent.client_secret,
         "confirmation_method": "automatic",
         "created": intent.created,
         "currency": intent.currency,

@@ -16,18 +16,23 @@ USER_AGENT: Final = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
 
 @dataclass(frozen=True, slots=True)
 class StripeSigner:
-    """The endpoint's secret. Without one no webhooks are sent.
-
-    A webhook is signed once, when it happens: other than Stripe's own, its retries keep that time.
-    """
+    """The endpoint's secret. Without one no webhooks are sent."""
 
     webhook_secret: str = field(repr=False)
 
     def webhooks(self, events: Sequence[Event]) -> list[Webhook]:
-        """Write the events down as they will be sent, signed."""
+        """Write the events down as they will be sent."""
         if not self.webhook_secret:
             return []
         return [self._webhook(event) for event in events]
+
+    def headers(self, webhook: Webhook) -> dict[str, str]:
+        """Return the headers of a webhook that is sent now: Stripe signs the time of each try."""
+        return {
+            "Content-Type": "application/json; charset=utf-8",
+            "User-Agent": USER_AGENT,
+            "Stripe-Signature": self.signature(webhook.body, now_seconds()),
+        }
 
     def signature(self, body: str, seconds: int) -> str:
         """Return the header that signs a body at a time."""
@@ -37,10 +42,4 @@ class StripeSigner:
 
     def _webhook(self, event: Event) -> Webhook:
         event_id, seconds = new_id("evt"), now_seconds()
-        body = json.dumps(envelope(event, event_id, seconds))
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "User-Agent": USER_AGENT,
-            "Stripe-Signature": self.signature(body, seconds),
-        }
-        return Webhook(event_id, body, headers, event.name)
+        return Webhook(event_id, json.dumps(envelope(event, event_id, seconds)), event.name)

@@ -29,13 +29,17 @@ _log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An event as it goes over the wire, already signed."""
+    """An event as it goes over the wire; it is signed anew each time that it is sent."""
 
     event_id: str
     body: str
-    headers: Mapping[str, str] = field(repr=False)
     event: str = ""
     """What the gateway calls what happened."""
+
+
+Sign = Callable[[Webhook], Mapping[str, str]]
+"""Returns the headers of a webhook that is sent now. What is sent again later is signed again: a
+gateway may sign the time, and who takes the webhook may find the first one old."""
 
 
 class DeliveryState(StrEnum):
@@ -67,12 +71,16 @@ class _Batch:
 
 
 class WebhookSender:
-    """Owns the webhooks that are still to be taken, and the tasks that send them to `url`."""
+    """Owns the webhooks that are still to be taken, and the tasks that send them."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, faults: Faults) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, faults: Faults, sign: Sign
+    ) -> None:
+        """Without a `url` there is nobody to send to, and nothing is noted."""
         self._session = session
         self._url = url
         self._faults = faults
+        self._sign = sign
         self._batch: _Batch | None = None
         self._waiting: dict[str, Webhook] = {}
         self._ended: deque[Delivery] = deque(maxlen=_REMEMBERED)
@@ -90,7 +98,12 @@ class WebhookSender:
 
     def restore(self, content: list[dict[str, Any]]) -> None:
         """Take over what was still to be sent."""
-        self.add([Webhook(**fields) for fields in content])
+        self.add(
+            [
+                Webhook(fields["event_id"], fields["body"], fields.get("event", ""))
+                for fields in content
+            ]
+        )
 
     def deliveries_about(self, name: str) -> list[Delivery]:
         """Return what became of the webhooks that name something, such as an order.
@@ -102,6 +115,8 @@ class WebhookSender:
 
     def add(self, webhooks: Sequence[Webhook]) -> None:
         """Note what is to be sent; `send` or `resume` sends it."""
+        if not self._url:
+            return
         self._waiting.update((webhook.event_id, webhook) for webhook in webhooks)
 
     def send(self, webhooks: Sequence[Webhook], copies: int = 1) -> list[asyncio.Task[None]]:
@@ -197,7 +212,7 @@ class WebhookSender:
             async with self._session.post(
                 self._url,
                 data=webhook.body.encode(),
-                headers=webhook.headers,
+                headers=self._sign(webhook),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS),
             ) as response:

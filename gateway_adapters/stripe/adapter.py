@@ -3,7 +3,9 @@
 Source of the rules: https://docs.stripe.com/api/payment_intents and
 https://docs.stripe.com/payments/paymentintents/lifecycle.
 
-A customer's app confirms an intent with the publishable key; Stripe then takes the money by itself.
+A customer's app confirms an intent with the publishable key and the intent's client secret; Stripe
+then takes the money by itself. The secret is told to whoever starts the top-up, and taken out of
+everything that is kept.
 Google Pay and Apple Pay are cards to Stripe, whose own libraries handle their tokens. A top-up's
 intent is asked for under the top-up's id, for which Stripe gives the same one for 24 hours. A later
 repeat makes another one, of which the customer never heard, since the answer to the first was lost.
@@ -42,6 +44,7 @@ from gateway_adapters.stripe.wire import (
     payment_of,
     read_charge_names,
     read_intent,
+    without_client_secrets,
 )
 from server.ledger.money import Money
 from server.ledger.records import (
@@ -61,6 +64,7 @@ class Stripe:
     """The Gateway for Stripe. The session stays its owner's, who closes it."""
 
     name = "stripe"
+    tells_client_secret = True
 
     def __init__(
         self,
@@ -90,19 +94,13 @@ class Stripe:
 
     async def open_topup(self, topup: Topup) -> Checkout:
         """Make the top-up's intent, or get the one that was made; see Gateway."""
-        answer = await self._api.post(
-            _INTENTS,
-            {
-                "amount": str(to_amount(topup.amount)),
-                "currency": topup.amount.currency_code.lower(),
-                "payment_method_types[]": "card",
-                "metadata[topup_id]": topup.topup_id,
-                "metadata[customer_id]": topup.customer_id,
-            },
-            idempotency_key=topup.topup_id,
-        )
+        if topup.gateway_order_id:
+            answer = await self._api.get(f"{_INTENTS}/{_intent_id_of(topup)}")
+        else:
+            answer = await self._create(topup)
         intent = read(answer, read_intent)
-        if intent.amount != topup.amount or intent.topup_id != topup.topup_id:
+        is_another = intent.intent_id != (topup.gateway_order_id or intent.intent_id)
+        if is_another or intent.amount != topup.amount or intent.topup_id != topup.topup_id:
             raise GatewayRefused(
                 f"Stripe's intent {intent.intent_id} is for {intent.amount} and does not fit the "
                 f"top-up {topup.topup_id} for {topup.amount}."
@@ -112,6 +110,7 @@ class Stripe:
             gateway_order_id=intent.intent_id,
             public_key=self._settings.publishable_key,
             url=f"{page}/{intent.intent_id}" if page else "",
+            client_secret=intent.client_secret,
         )
 
     async def check_proof(self, topup: Topup, proof: Proof) -> PaymentReport | None:
@@ -169,11 +168,25 @@ class Stripe:
             intent_id = await self.order_of(fact.payment_id)
             payment_id = intent_id or fact.payment_id
             fact = replace(fact, payment_id=payment_id, gateway_order_id=intent_id)
-        return replace(event, fact=fact)
+        return replace(event, fact=fact, kept_body=without_client_secrets(body))
 
     def movements(self, start_time_ms: int, end_time_ms: int) -> AsyncIterator[Movement]:
         """Go through Stripe's own books; see Gateway."""
         return movements(self._api, start_time_ms, end_time_ms)
+
+    async def _create(self, topup: Topup) -> Answer:
+        """Ask for the top-up's intent, which Stripe makes once for its id."""
+        return await self._api.post(
+            _INTENTS,
+            {
+                "amount": str(to_amount(topup.amount)),
+                "currency": topup.amount.currency_code.lower(),
+                "payment_method_types[]": "card",
+                "metadata[topup_id]": topup.topup_id,
+                "metadata[customer_id]": topup.customer_id,
+            },
+            idempotency_key=topup.topup_id,
+        )
 
     async def _report(self, topup: Topup, answer: Answer) -> PaymentReport | None:
         """Read an intent, and add what was taken back of it: its webhooks may have been lost."""
@@ -188,7 +201,7 @@ class Stripe:
             reversals = await refunds_of(self._api, intent.intent_id)
         if intent.has_dispute:
             reversals += await disputes_of(self._api, intent.intent_id)
-        return PaymentReport(payment, answer.body, reversals)
+        return PaymentReport(payment, without_client_secrets(answer.body), reversals)
 
 
 def _intent_id_of(topup: Topup) -> str:

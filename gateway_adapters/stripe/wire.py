@@ -10,7 +10,7 @@ then what every later report says. So the intent is the gateway's order and its 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -23,6 +23,8 @@ INTENT_ID: Final = re.compile(r"pi_[A-Za-z0-9]{1,128}")
 """With this shape an id cannot change the path of a request."""
 CHARGE_ID: Final = re.compile(r"(?:ch|py)_[A-Za-z0-9]{1,128}")
 """As INTENT_ID, for charges: of cards, and of everything else."""
+_CLIENT_SECRET: Final = re.compile(r"[!-~]{1,255}")
+_CLIENT_SECRET_MEMBER: Final = re.compile(rb'("client_secret"\s*:\s*)"(?:[^"\\]|\\.)*"', re.DOTALL)
 _OBJECT_ID: Final = re.compile(r"[a-z]{1,16}_[A-Za-z0-9]{1,128}")
 _TOPUP_ID: Final = re.compile(r"top_[0-9A-Za-z]{1,36}")
 _LATEST_SECONDS: Final = 253_402_300_799
@@ -56,6 +58,8 @@ class WireIntent:
     has_refunds: bool
     has_dispute: bool
     """Both are only told where Stripe was asked to add the charge."""
+    client_secret: str = field(repr=False)
+    """Empty where it is not told: then the customer's app cannot pay."""
 
 
 def read_intent(entity: object) -> WireIntent:
@@ -76,7 +80,17 @@ def read_intent(entity: object) -> WireIntent:
         failure_reason=_failure_reason(intent),
         has_refunds=_is_more_than_nothing(charge.get("amount_refunded")),
         has_dispute=charge.get("disputed") is True,
+        client_secret=_client_secret(intent),
     )
+
+
+def without_client_secrets(body: bytes) -> bytes:
+    """Return an intent's or an event's JSON as it came, but for the client secrets in it.
+
+    Whoever has one of them can pay its intent, and Stripe writes it into every intent that it tells
+    of, in webhooks too.
+    """
+    return _CLIENT_SECRET_MEMBER.sub(rb'\1"(not kept)"', body)
 
 
 def payment_of(intent: WireIntent) -> GatewayPayment | None:
@@ -173,6 +187,11 @@ def _topup_id(intent: JsonObject) -> str:
     metadata = intent.get("metadata")
     value = metadata.get("topup_id") if isinstance(metadata, dict) else None
     return value if isinstance(value, str) and _TOPUP_ID.fullmatch(value) else ""
+
+
+def _client_secret(intent: JsonObject) -> str:
+    value = intent.get("client_secret")
+    return value if isinstance(value, str) and _CLIENT_SECRET.fullmatch(value) else ""
 
 
 def _failure_reason(intent: JsonObject) -> str:

@@ -16,6 +16,8 @@ _NAMES: Final = (
     "razorpay_key_secret",
     "razorpay_webhook_secret",
     "paypal_client_secret",
+    "stripe_secret_key",
+    "stripe_webhook_secret",
 )
 _RUNNING: Final = "mongodb.uri"
 
@@ -41,9 +43,34 @@ def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa:
         "paypal_client_secret": kept["paypal_client_secret"],
         "paypal_webhook_id": "WH-SANDBOX",
         "paypal_environment": "sandbox",
+        "stripe_secret_key": kept["stripe_secret_key"],
+        "stripe_publishable_key": "pk_test_sandbox",
+        "stripe_webhook_secrets": kept["stripe_webhook_secret"],
     } | given
     chosen = {name: getattr(settings, name) for name in settings.model_fields_set}
     return load_settings(**(defaults | chosen))
+
+
+def sandbox_api_urls(sandbox_url: str) -> dict[str, str]:
+    """Return where the sandbox has each gateway's API, as settings."""
+    return {
+        "razorpay_api_url": sandbox_url,
+        "paypal_api_url": sandbox_url,
+        "stripe_api_url": f"{sandbox_url}/stripe",
+    }
+
+
+def sandbox_certificates(data_dir: Path, sandbox_url: str) -> dict[str, str]:
+    """Return whom to trust with the sandbox's PayPal webhooks, as settings."""
+    return {
+        "paypal_trust_anchors": str(sandbox_root_file(data_dir)),
+        "paypal_certificate_url_prefix": f"{sandbox_url}/v1/notifications/certs/",
+    }
+
+
+def sandbox_root_file(data_dir: Path) -> Path:
+    """Return where the sandbox leaves the root of its certificates."""
+    return data_dir / "sandbox-paypal-root.pem"
 
 
 def note_running(data_dir: Path, mongodb_uri: str) -> Path:

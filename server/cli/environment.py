@@ -11,14 +11,21 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from gateway_adapters.sandbox import (
-    PAYPAL,
     PaypalSandboxSettings,
+    RazorpaySandboxSettings,
     SandboxSettings,
+    StripeSandboxSettings,
     sandbox_app,
 )
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
-from server.cli.development import development_settings, note_running
+from server.cli.development import (
+    development_settings,
+    note_running,
+    sandbox_api_urls,
+    sandbox_certificates,
+    sandbox_root_file,
+)
 from server.cli.sandbox_wallets import SandboxWallets, running_wallets
 from server.cli.tokens import all_scopes, make_token
 from server.config import Settings
@@ -28,7 +35,6 @@ from server.store.embedded import embedded_mongod
 from server.store.seed import seed_development
 
 TOKEN_SECONDS: Final = 30 * 24 * 3_600
-_SANDBOX_ROOT: Final = "sandbox-paypal-root.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +74,15 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
         settings = development_settings(
             settings,
             **wallets.settings,
-            razorpay_api_url=sandbox_url,
+            **sandbox_api_urls(sandbox_url),
+            **sandbox_certificates(settings.data_dir, sandbox_url),
             razorpay_checkout_url=f"{sandbox_url}/checkout",
-            paypal_api_url=sandbox_url,
-            paypal_trust_anchors=str(settings.data_dir / _SANDBOX_ROOT),
-            paypal_certificate_url_prefix=f"{sandbox_url}/v1/notifications/certs/",
         )
         settings = settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
         session = await resources.enter_async_context(aiohttp.ClientSession())
         sandbox = sandbox_app(
-            SandboxSettings(
-                key_id=settings.razorpay_key_id,
-                key_secret=settings.razorpay_key_secret.get_secret_value(),
-                webhook_secret=settings.razorpay_webhook_secrets[0].get_secret_value(),
-                webhook_url=f"{sidecar_url}/webhooks/razorpay",
-                data_file=settings.data_dir / "sandbox.json",
-                paypal=PaypalSandboxSettings(
-                    client_id=settings.paypal_client_id,
-                    client_secret=settings.paypal_client_secret.get_secret_value(),
-                    webhook_id=settings.paypal_webhook_id,
-                    base_url=sandbox_url,
-                ),
-                paypal_webhook_url=f"{sidecar_url}/webhooks/paypal",
-                google_pay=wallets.google_pay,
-                apple_pay=wallets.apple_pay,
-            ),
-            session,
+            sandbox_settings(settings, sandbox_url, sidecar_url, wallets), session
         )
-        root = settings.data_dir / _SANDBOX_ROOT
-        root.write_bytes(sandbox[PAYPAL].trust_anchors_pem)
         await resources.enter_async_context(
             http_server(web.AppRunner(sandbox, access_log=None), sandbox_socket)
         )
@@ -126,3 +112,35 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             token,
             wallets,
         )
+
+
+def sandbox_settings(
+    settings: Settings, sandbox_url: str, sidecar_url: str, wallets: SandboxWallets
+) -> SandboxSettings:
+    """Return a sandbox of every gateway, with the accounts that the server uses."""
+    return SandboxSettings(
+        gateways=(
+            RazorpaySandboxSettings(
+                key_id=settings.razorpay_key_id,
+                key_secret=settings.razorpay_key_secret.get_secret_value(),
+                webhook_secret=settings.razorpay_webhook_secrets[0].get_secret_value(),
+                webhook_url=f"{sidecar_url}/webhooks/razorpay",
+            ),
+            PaypalSandboxSettings(
+                client_id=settings.paypal_client_id,
+                client_secret=settings.paypal_client_secret.get_secret_value(),
+                webhook_id=settings.paypal_webhook_id,
+                base_url=sandbox_url,
+                webhook_url=f"{sidecar_url}/webhooks/paypal",
+                trust_anchors_file=sandbox_root_file(settings.data_dir),
+            ),
+            StripeSandboxSettings(
+                secret_key=settings.stripe_secret_key.get_secret_value(),
+                webhook_secret=settings.stripe_webhook_secrets[0].get_secret_value(),
+                webhook_url=f"{sidecar_url}/webhooks/stripe",
+            ),
+            wallets.google_pay,
+            wallets.apple_pay,
+        ),
+        data_file=settings.data_dir / "sandbox.json",
+    )

@@ -260,7 +260,7 @@ def _welcome(environment: Environment) -> str:
 wallet-payment is up, for development
 
   gRPC             {grpc_address}
-  webhooks         {environment.sidecar_url}/webhooks/razorpay
+  webhooks         {environment.sidecar_url}/webhooks/{{razorpay,paypal,stripe}}
   metrics          {environment.metrics_url}
   sandbox gateway  {environment.sandbox_url}
   data             {environment.settings.data_dir}

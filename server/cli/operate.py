@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from server.cli.development import development_settings, running_mongodb
+from server.cli.development import development_settings, running_mongodb, sandbox_api_urls
 from server.cli.logs import configure_logs
 from server.commit.committer import Committer
 from server.config import Settings, load_settings
@@ -24,8 +24,7 @@ def operator_settings(settings: Settings) -> Settings:
     """Return the settings as they are, or, where no database is named, those of `up`."""
     if settings.mongodb_uri.get_secret_value():
         return settings
-    sandbox_url = f"http://{settings.sandbox_address}"
-    return development_settings(settings, razorpay_api_url=sandbox_url, paypal_api_url=sandbox_url)
+    return development_settings(settings, **sandbox_api_urls(f"http://{settings.sandbox_address}"))
 
 
 @asynccontextmanager

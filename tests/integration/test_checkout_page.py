@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from gateway_adapters.sandbox import PAYPAL, PaypalSandboxSettings, SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import (
+    PaypalSandboxSettings,
+    RazorpaySandboxSettings,
+    SandboxSettings,
+    sandbox_app,
+)
+from gateway_adapters.sandbox.paypal_mount import PaypalSandbox
+from gateway_adapters.sandbox.telling import Commit
 from paypal_authority import serving
 
 KEY_ID, KEY_SECRET = "rzp_test_key", "key-secret"
@@ -58,6 +65,22 @@ class Page(HTMLParser):
         ]
 
 
+class Paypal:
+    """The sandbox's PayPal, for a test that looks behind it."""
+
+    name = "paypal"
+
+    def __init__(self, webhook_url: str = "") -> None:
+        self.webhook_url = webhook_url
+        self.mounted: PaypalSandbox
+
+    def mount(self, commit: Commit, kept: Mapping[str, Any]) -> PaypalSandbox:
+        """Mount it, and remember what was mounted."""
+        settings = PaypalSandboxSettings("client", "secret", "WH-1", "http://127.0.0.1:1")
+        self.mounted = settings.mount(commit, kept)
+        return self.mounted
+
+
 @dataclass
 class Shop:
     """A sandbox, and the taker of its webhooks, who answers as it is told."""
@@ -67,7 +90,7 @@ class Shop:
     status: int = 200
     outcome: str = "APPLIED"
     taken: list[str] = field(default_factory=list)
-    app: web.Application | None = None
+    paypal: Paypal = field(default_factory=Paypal)
 
     async def take(self, request: web.Request) -> web.Response:
         """Take a webhook, or refuse it."""
@@ -93,7 +116,6 @@ class Shop:
 
     def paypal_order(self, return_url: str = RETURN_URL) -> str:
         """Make an order at PayPal; return its id."""
-        assert self.app is not None
         context = {"experience_context": {"return_url": return_url}}
         amount = {"currency_code": "USD", "value": "12.30"}
         content = {
@@ -101,7 +123,7 @@ class Shop:
             "purchase_units": [{"custom_id": "top_2", "amount": amount}],
             "payment_source": {"paypal": context},
         }
-        return self.app[PAYPAL].account.create_order(content, "").id
+        return self.paypal.mounted.account.create_order(content, "").id
 
     async def control(self, path: str, **content: Any) -> Json:
         """Send a control request."""
@@ -147,17 +169,11 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
         taker = web.Application()
         taker.router.add_post("/webhooks", shop.take)
         async with serving(taker) as taker_url:
-            settings = SandboxSettings(
-                KEY_ID,
-                KEY_SECRET,
-                "webhook-secret",
-                f"{taker_url}/webhooks",
-                tmp_path / "sandbox.json",
-                PaypalSandboxSettings("client", "secret", "WH-1", "http://127.0.0.1:1"),
-                f"{taker_url}/webhooks",
-            )
-            shop.app = sandbox_app(settings, session)
-            async with serving(shop.app) as shop.url:
+            taken_at = f"{taker_url}/webhooks"
+            razorpay = RazorpaySandboxSettings(KEY_ID, KEY_SECRET, "webhook-secret", taken_at)
+            shop.paypal = Paypal(taken_at)
+            settings = SandboxSettings((razorpay, shop.paypal), tmp_path / "sandbox.json")
+            async with serving(sandbox_app(settings, session)) as shop.url:
                 yield shop
 
 
@@ -249,7 +265,7 @@ async def test_failing_at_paypal_refuses_the_capture(shop: Shop) -> None:
 async def capture(shop: Shop, order_id: str, status: int) -> None:
     """Capture an order as the service does."""
     assert shop.app is not None
-    shop.app[PAYPAL].routes.tokens.add("token")
+    shop.paypal.mounted.routes.tokens.add("token")
     url = f"{shop.url}/v2/checkout/orders/{order_id}/capture"
     headers = {"Authorization": "Bearer token", "PayPal-Request-Id": "once"}
     async with shop.session.post(url, json={}, headers=headers) as answer:

@@ -58,7 +58,7 @@ async def test_the_sandboxes_webhooks_are_signed_as_paypals(bench: Bench) -> Non
     """One bit more or less, or another webhook's id, and they are refused."""
     await bench.approved()
     (webhook,) = bench.webhooks
-    headers = {name.lower(): value for name, value in webhook.headers.items()}
+    headers = {name.lower(): value for name, value in bench.sandbox.sign(webhook).items()}
     with pytest.raises(SignatureInvalid):
         await bench.paypal.read_webhook(headers, webhook.body.encode() + b" ")
     other = Paypal(bench.session, replace(bench.settings, webhook_id="ANOTHER"))
@@ -72,9 +72,7 @@ async def test_a_capture_that_names_no_order_is_asked_for_it(bench: Bench) -> No
     webhook = bench.webhooks[-1]
     content = json.loads(webhook.body)
     del content["resource"]["supplementary_data"], content["resource"]["links"]
-    body = json.dumps(content)
-    headers = bench.sandbox.signer.headers(body.encode())
-    event = await bench.read(replace(webhook, body=body, headers=headers))
+    event = await bench.read(replace(webhook, body=json.dumps(content)))
     assert event.fact == payment
     assert payment.gateway_order_id == topup.gateway_order_id
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import RazorpaySandboxSettings, SandboxSettings, sandbox_app
 from gateway_adapters.sandbox.data_file import DataFileDamaged
 from sandbox_bench import (
     BASIC,
@@ -40,6 +40,12 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     """Give a sandbox of its own to each test."""
     async with running_sandbox() as running:
         yield running
+
+
+def sending_to(webhook_url: str, data_file: Path | None = None) -> SandboxSettings:
+    """Return settings of a sandbox that is Razorpay alone."""
+    razorpay = RazorpaySandboxSettings(KEY_ID, KEY_SECRET, WEBHOOK_SECRET, webhook_url)
+    return SandboxSettings((razorpay,), data_file)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -369,9 +375,7 @@ async def test_a_failed_payment_cannot_be_captured_or_refunded(sandbox: Sandbox)
 
 async def test_a_restart_goes_on_where_it_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
     """Orders, payments, refunds and webhooks that nobody took are there after a restart."""
-    nowhere = replace(
-        sandbox.settings, webhook_url="http://127.0.0.1:1/", data_file=tmp_path / "new" / "s.json"
-    )
+    nowhere = sending_to("http://127.0.0.1:1/", tmp_path / "new" / "s.json")
     async with serving(sandbox_app(nowhere, sandbox.session)) as url:
         before = Sandbox(url, sandbox.session, sandbox.receiver, nowhere)
         order = await before.order(notes={"topup_id": "top_1"})
@@ -381,7 +385,7 @@ async def test_a_restart_goes_on_where_it_stopped(sandbox: Sandbox, tmp_path: Pa
         _, refund = await before.call("POST", path, {"amount": 5}, X_Refund_Idempotency=key)
         kept = await before.done("GET", "/sandbox/orders")
     assert sandbox.receiver.deliveries == []
-    reachable = replace(nowhere, webhook_url=sandbox.settings.webhook_url)
+    reachable = replace(sandbox.settings, data_file=nowhere.data_file)
     async with serving(sandbox_app(reachable, sandbox.session)) as url:
         after = Sandbox(url, sandbox.session, sandbox.receiver, reachable)
         assert await after.done("GET", "/sandbox/orders") == kept
@@ -406,7 +410,7 @@ async def test_taken_webhooks_are_not_sent_again_after_a_restart(
         await running.done("POST", f"/sandbox/orders/{orders[0]['id']}/pay")
         await sandbox.receiver.wait_for(2)
         async with asyncio.timeout(20):
-            while json.loads(data_file.read_bytes())["webhooks"]:
+            while json.loads(data_file.read_bytes())["razorpay_webhooks"]:
                 await running.done("GET", "/sandbox/orders")
     content = json.loads(data_file.read_bytes())
     assert len(content["razorpay"]["orders"]) == 20
@@ -421,13 +425,13 @@ async def test_a_damaged_data_file_is_not_overwritten(
     data_file = tmp_path / "sandbox.json"
     data_file.write_bytes(content)
     with pytest.raises(DataFileDamaged, match=r"sandbox\.json"):
-        sandbox_app(SandboxSettings(KEY_ID, KEY_SECRET, WEBHOOK_SECRET, "", data_file), session)
+        sandbox_app(sending_to("", data_file), session)
     assert data_file.read_bytes() == content
 
 
 async def test_closing_stops_the_retries(sandbox: Sandbox) -> None:
     """An application with webhooks that nobody takes closes at once, and leaves no task behind."""
-    nowhere = replace(sandbox.settings, webhook_url="http://127.0.0.1:1/")
+    nowhere = sending_to("http://127.0.0.1:1/")
     before = asyncio.all_tasks()
     async with serving(sandbox_app(nowhere, sandbox.session)) as url:
         running = Sandbox(url, sandbox.session, sandbox.receiver, nowhere)
@@ -440,7 +444,7 @@ async def test_closing_stops_the_retries(sandbox: Sandbox) -> None:
 
 def test_secrets_show_in_no_representation() -> None:
     """Settings can be printed without giving a secret away."""
-    shown = repr(SandboxSettings(KEY_ID, KEY_SECRET, WEBHOOK_SECRET, ""))
+    shown = repr(sending_to(""))
     assert KEY_SECRET not in shown
     assert WEBHOOK_SECRET not in shown
 
@@ -659,7 +663,7 @@ async def test_lists_come_newest_first_and_page_by_page(sandbox: Sandbox) -> Non
 
 async def test_reversals_are_there_after_a_restart(sandbox: Sandbox, tmp_path: Path) -> None:
     """Refunds with their state and disputes with their history are kept."""
-    settings = replace(sandbox.settings, webhook_url="", data_file=tmp_path / "s.json")
+    settings = sending_to("", tmp_path / "s.json")
     lists = ("/v1/payments", "/v1/refunds", "/v1/disputes")
     async with serving(sandbox_app(settings, sandbox.session)) as url:
         before = Sandbox(url, sandbox.session, sandbox.receiver, settings)
@@ -765,7 +769,7 @@ async def test_a_lost_webhook_is_not_kept(sandbox: Sandbox, tmp_path: Path) -> N
         await set_faults(running, webhooks={"mode": "lose"})
         order = await running.order()
         await running.done("POST", f"/sandbox/orders/{order['id']}/fail", {"wait": True})
-    assert json.loads(data_file.read_bytes())["webhooks"] == []
+    assert json.loads(data_file.read_bytes())["razorpay_webhooks"] == []
     assert sandbox.receiver.deliveries == []
 
 

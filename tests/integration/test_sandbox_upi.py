@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings
-from gateway_adapters.sandbox import sandbox_app
+from gateway_adapters.sandbox import RazorpaySandboxSettings, SandboxSettings, sandbox_app
 from gateway_adapters.upi import read_intent_uri
 from sandbox_bench import (
     KEY_ID,
@@ -356,7 +356,8 @@ async def test_qr_codes_and_intents_are_there_after_a_restart(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """QR codes, their payments and open intents are kept, and can still be paid."""
-    settings = replace(sandbox.settings, webhook_url="", data_file=tmp_path / "s.json")
+    razorpay = RazorpaySandboxSettings(KEY_ID, KEY_SECRET, WEBHOOK_SECRET)
+    settings = SandboxSettings((razorpay,), tmp_path / "s.json")
     async with serving(sandbox_app(settings, sandbox.session)) as url:
         before = replace(sandbox, url=url)
         paid, waiting = [await make_qr_code(before) for _ in range(2)]

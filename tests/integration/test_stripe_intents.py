@@ -57,6 +57,8 @@ class Bench:
     due: deque[Answer] = field(default_factory=deque)
     """What the API answers next, in the sandbox's place."""
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    refused: int = 0
+    """How many of the next webhooks are not taken."""
 
     @property
     def settings(self) -> StripeSettings:
@@ -122,7 +124,8 @@ class Bench:
         """Take a webhook."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append((headers, await request.read()))
-        return web.Response()
+        self.refused -= 1
+        return web.Response(status=503 if self.refused >= 0 else 200)
 
 
 @asynccontextmanager
@@ -152,7 +155,7 @@ async def running_bench() -> AsyncIterator[Bench]:
         await site.start()
         host, port = runner.addresses[0][:2]
         bench.url = f"http://{host}:{port}"
-        senders.append(WebhookSender(session, f"{bench.url}/received", faults))
+        senders.append(WebhookSender(session, f"{bench.url}/received", faults, sandbox.sign))
         stack.push_async_callback(senders[0].close)
         yield bench
 
@@ -195,6 +198,40 @@ async def test_a_top_up_gets_one_intent_for_exactly_its_amount(bench: Bench) -> 
     assert headers["Idempotency-Key"] == topup.topup_id
     assert headers["Authorization"] == f"Bearer {SECRET_KEY}"
     assert headers["Stripe-Version"] == API_VERSION
+
+
+async def test_the_client_secret_is_told_again_for_the_intent_that_is_recorded(
+    bench: Bench,
+) -> None:
+    """Also when Stripe has long forgotten the key: the intent is asked for, and none is made."""
+    topup = make_topup(Money("USD", 12_345), gateway="stripe", method="card")
+    first = await bench.stripe.open_topup(topup)
+    intents = bench.sandbox.account.intents
+    intent = intents[first.gateway_order_id]
+    intents[intent.id] = replace(intent, idempotency_key="")
+    assert first.client_secret == intent.client_secret
+    assert first.client_secret not in repr(first)
+
+    again = await bench.stripe.open_topup(replace(topup, gateway_order_id=intent.id))
+
+    assert again == first
+    assert [(method, path) for method, path, _, _ in bench.seen] == [
+        ("POST", INTENTS),
+        ("GET", f"{INTENTS}/{intent.id}"),
+    ]
+    assert list(intents) == [intent.id]
+
+
+async def test_the_client_secret_of_another_intent_is_not_told(bench: Bench) -> None:
+    """What Stripe answers has to be about the recorded intent, for the same top-up and amount."""
+    topup = await bench.opened()
+    other = await bench.stripe.open_topup(replace(topup, gateway_order_id="", topup_id="top_other"))
+    url = f"{bench.url}{INTENTS}/{other.gateway_order_id}"
+    async with bench.session.get(url, headers={"Authorization": f"Bearer {SECRET_KEY}"}) as answer:
+        content = await answer.json()
+    bench.due.append(answering(200, content | {"metadata": {"topup_id": topup.topup_id}}))
+    with pytest.raises(GatewayRefused, match="does not fit"):
+        await bench.stripe.open_topup(topup)
 
 
 async def test_an_amount_in_a_currency_of_stripes_own_kind_comes_back_the_same(
@@ -278,6 +315,7 @@ async def test_a_lookup_follows_the_intent_through_its_life(bench: Bench) -> Non
     assert paid is not None
     assert paid.reversals == ()
     assert json.loads(paid.body)["id"] == intent_id
+    assert json.loads(paid.body)["client_secret"] == "(not kept)"
 
 
 async def test_a_canceled_intent_is_a_failed_payment(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """What the Stripe sandbox tells by webhooks and lists, read by the adapter over real HTTP."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from gateway_adapters.gateway import (
     SignatureInvalid,
     WebhookEvent,
 )
+from gateway_adapters.sandbox import stripe_signing
 from gateway_adapters.sandbox.stripe_mount import StripeSandbox, StripeSandboxSettings
 from gateway_adapters.sandbox.stripe_signing import StripeSigner
 from gateway_adapters.stripe import Stripe
@@ -90,6 +92,35 @@ async def test_a_forged_or_stale_webhook_is_refused(bench: Bench) -> None:
     rotating = ("whsec_new", WEBHOOK_SECRET)
     kept = Stripe(bench.session, replace(bench.settings, webhook_secrets=rotating))
     assert (await kept.read_webhook(headers, body)).fact is not None
+
+
+async def test_a_webhook_that_is_sent_again_is_signed_at_that_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late a try comes, its signature is fresh, and the event and its body are the same."""
+    times = itertools.count(1_700_000_000, 400)
+    monkeypatch.setattr(stripe_signing, "now_seconds", lambda: next(times))
+    bench.refused = 2
+    await bench.paid()
+
+    assert len(bench.received) == 3
+    assert len({body for _, body in bench.received}) == 1
+    signed = [int(headers["stripe-signature"][2:12]) for headers, _ in bench.received]
+    assert signed == [signed[0], signed[0] + 400, signed[0] + 800]
+    for seconds, (headers, body) in zip(signed, bench.received, strict=True):
+        then = Stripe(bench.session, bench.settings, now=lambda: float(seconds))  # noqa: B023 - called before the next turn
+        assert (await then.read_webhook(headers, body)).fact is not None
+
+
+async def test_what_is_kept_of_a_webhook_has_no_client_secret(bench: Bench) -> None:
+    """Stripe writes it into each intent; the rest is kept byte for byte."""
+    topup = await bench.paid()
+    headers, body = bench.received[0]
+    event = await bench.stripe.read_webhook(headers, body)
+    secret = bench.sandbox.account.intents[topup.gateway_order_id].client_secret.encode()
+    assert secret in body
+    assert event.kept_body == body.replace(secret, b"(not kept)")
+    assert secret.decode() not in repr(event)
 
 
 async def test_refunds_from_the_dashboard_are_told_each_by_its_own_amount(bench: Bench) -> None:

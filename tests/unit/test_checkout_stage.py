@@ -17,7 +17,7 @@ def order(state: PayableState, paid_amount: str = "") -> Payable:
 
 def paid(*deliveries: tuple[DeliveryState, str], amount: str = "INR 5.00") -> Stage:
     """Return the stage of a paid order whose webhooks came so far."""
-    webhook = Webhook("evt_1", "{}", {})
+    webhook = Webhook("evt_1", "{}")
     told = [Delivery(webhook, state, outcome) for state, outcome in deliveries]
     return stage_of(order(PayableState.PAID, amount), told)
 
@@ -52,7 +52,7 @@ def test_without_a_taken_webhook_nothing_is_claimed() -> None:
 @pytest.mark.parametrize("state", [state for state in PayableState if state != PayableState.PAID])
 def test_an_order_that_is_not_paid_is_where_its_gateway_has_it(state: PayableState) -> None:
     """Its webhooks say nothing about that, not even one that was applied."""
-    applied = Delivery(Webhook("evt_1", "{}", {}), TAKEN, "APPLIED")
+    applied = Delivery(Webhook("evt_1", "{}"), TAKEN, "APPLIED")
     assert stage_of(order(state), [applied]).value == state.value
 
 

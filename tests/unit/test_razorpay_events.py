@@ -26,10 +26,10 @@ TAKEN, RETURNED = ReversalState.TAKEN, ReversalState.RETURNED
 Entity = dict[str, Any]
 
 
-def read(event_type: str, **entities: object) -> WebhookEvent:
+def read(event_type: str, *, created_at: int = 1_567_675_356, **entities: object) -> WebhookEvent:
     """Read an event under a good signature."""
     payload = {name: {"entity": entity} for name, entity in entities.items()}
-    body = json.dumps({"event": event_type, "payload": payload, "created_at": 1567675356}).encode()
+    body = json.dumps({"event": event_type, "payload": payload, "created_at": created_at}).encode()
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     return read_webhook({"x-razorpay-signature": signature}, body, [SECRET])
 

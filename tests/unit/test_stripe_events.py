@@ -7,6 +7,7 @@ import pytest
 
 from gateway_adapters.gateway import MalformedEvent, WebhookEvent
 from gateway_adapters.stripe.events import READERS, read_event
+from gateway_adapters.stripe.wire import without_client_secrets
 from server.ledger.money import Money
 from server.ledger.records import (
     GatewayPayment,
@@ -340,3 +341,22 @@ def test_a_signed_body_that_is_no_event_is_malformed(body: bytes) -> None:
     """Whatever it is, it is told from a forged one."""
     with pytest.raises(MalformedEvent):
         read_event(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b'{"client_secret": "pi_1_secret_x"}', b'{"client_secret": "(not kept)"}'),
+        (b'{"client_secret" :\n"a"}', b'{"client_secret" :\n"(not kept)"}'),
+        (
+            b'[{"client_secret":"a\\"b"},{"client_secret":"c"}]',
+            b'[{"client_secret":"(not kept)"},{"client_secret":"(not kept)"}]',
+        ),
+        (b'{"client_secret": null, "note": "client_secret"}',) * 2,
+        (b'{"id": "pi_1", "client_secrets": 1}',) * 2,
+        (b"not JSON \xff",) * 2,
+    ],
+)
+def test_client_secrets_are_taken_out_and_nothing_else(body: bytes, kept: bytes) -> None:
+    """Wherever one stands, and however it is written; all other bytes stay."""
+    assert without_client_secrets(body) == kept

@@ -1,21 +1,19 @@
 """Stripe's events through the ledger: in whatever order, and however often, the same end."""
 
-import itertools
-from collections.abc import Iterable, Sequence
-
 import pytest
-from test_ledger_permutations import Ledger, Report
 from test_stripe_events import Entity, dispute, intent, moved, read, refund
 
-from server.ledger.records import TopupState, WalletState
+from event_stories import ACTIVE, Ledger, Story, check_every_order, check_every_order_pays
+from gateway_adapters.gateway import WebhookEvent
+from server.ledger.money import Money
+from server.ledger.records import EventOutcome, TopupState
+
+AMOUNT = Money("INR", 1_000)
 
 
-def report(seconds: int, name: str, entity: Entity) -> Report:
-    """Return what the ledger is told of an event."""
-    event = read(name, entity, id=f"evt_{seconds}", created=seconds)
-    assert event.fact is not None
-    assert event.report_time_ms == seconds * 1_000
-    return event.event_id, seconds, event.fact
+def told(seconds: int, name: str, entity: Entity) -> WebhookEvent:
+    """Return an event that Stripe made at a time."""
+    return read(name, entity, id=f"evt_{seconds}", created=seconds)
 
 
 DECLINED = intent(
@@ -23,96 +21,92 @@ DECLINED = intent(
     amount_received=0,
     last_payment_error={"message": "Your card was declined."},
 )
-FAILED = report(9, "payment_intent.payment_failed", DECLINED)
-PROCESSING = report(10, "payment_intent.processing", intent(status="processing", amount_received=0))
-ON_HOLD = report(
+FAILED = told(9, "payment_intent.payment_failed", DECLINED)
+PROCESSING = told(10, "payment_intent.processing", intent(status="processing", amount_received=0))
+ON_HOLD = told(
     11,
     "payment_intent.amount_capturable_updated",
     intent(status="requires_capture", amount_received=0),
 )
-SUCCEEDED = report(12, "payment_intent.succeeded", intent())
-CANCELED = report(
+SUCCEEDED = told(12, "payment_intent.succeeded", intent())
+CANCELED = told(
     12,
     "payment_intent.canceled",
     intent(status="canceled", amount_received=0, cancellation_reason="abandoned"),
 )
-REFUND_PENDING = report(13, "refund.created", refund(status="pending"))
-REFUNDED = report(14, "refund.updated", refund(status="succeeded"))
-REFUNDED_AGAIN_TOLD = report(15, "charge.refund.updated", refund(status="succeeded"))
-REFUND_FAILED = report(16, "refund.failed", refund(status="failed"))
-REST = report(17, "refund.created", refund(id="re_2", amount=600))
-DISPUTED = report(18, "charge.dispute.created", dispute())
-WITHDRAWN = report(19, "charge.dispute.funds_withdrawn", dispute())
-WON = report(20, "charge.dispute.closed", dispute(status="won"))
-REINSTATED = report(
+REFUND_PENDING = told(13, "refund.created", refund(status="pending"))
+REFUNDED = told(14, "refund.updated", refund(status="succeeded"))
+REFUNDED_AGAIN_TOLD = told(15, "charge.refund.updated", refund(status="succeeded"))
+REFUND_FAILED = told(16, "refund.failed", refund(status="failed"))
+REST = told(17, "refund.created", refund(id="re_2", amount=600))
+DISPUTED = told(18, "charge.dispute.created", dispute())
+WITHDRAWN = told(19, "charge.dispute.funds_withdrawn", dispute())
+WON = told(20, "charge.dispute.closed", dispute(status="won"))
+REINSTATED = told(
     21,
     "charge.dispute.funds_reinstated",
     dispute(status="won", balance_transactions=moved(-1_000, 1_000)),
 )
-LOST = report(22, "charge.dispute.closed", dispute(status="lost"))
-REST_DISPUTED = report(23, "charge.dispute.created", dispute(balance_transactions=moved(-600)))
-REST_LOST = report(
+LOST = told(22, "charge.dispute.closed", dispute(status="lost"))
+REST_DISPUTED = told(23, "charge.dispute.created", dispute(balance_transactions=moved(-600)))
+REST_LOST = told(
     24, "charge.dispute.closed", dispute(status="lost", balance_transactions=moved(-600))
 )
 
-SEQUENCES: dict[str, tuple[Sequence[Report], TopupState, int]] = {
-    "paid": ((ON_HOLD, SUCCEEDED), TopupState.CREDITED, 1_000),
-    "failed, then paid": ((FAILED, PROCESSING, ON_HOLD, SUCCEEDED), TopupState.CREDITED, 1_000),
-    "failed": ((FAILED, PROCESSING), TopupState.PENDING, 0),
-    "canceled": ((FAILED, ON_HOLD, CANCELED), TopupState.FAILED, 0),
-    "refunded in part": (
+STORIES = {
+    "paid": Story(AMOUNT, (ON_HOLD, SUCCEEDED), TopupState.CREDITED, (1_000, ACTIVE)),
+    "failed, then paid": Story(
+        AMOUNT, (FAILED, PROCESSING, ON_HOLD, SUCCEEDED), TopupState.CREDITED, (1_000, ACTIVE)
+    ),
+    "failed": Story(AMOUNT, (FAILED, PROCESSING), TopupState.PENDING, None),
+    "canceled": Story(AMOUNT, (FAILED, ON_HOLD, CANCELED), TopupState.FAILED, None),
+    "refunded in part": Story(
+        AMOUNT,
         (SUCCEEDED, REFUND_PENDING, REFUNDED, REFUNDED_AGAIN_TOLD),
         TopupState.CREDITED,
-        600,
+        (600, ACTIVE),
     ),
-    "refund succeeded, then failed": (
+    "refund succeeded, then failed": Story(
+        AMOUNT,
         (SUCCEEDED, REFUND_PENDING, REFUNDED, REFUND_FAILED),
         TopupState.CREDITED,
-        1_000,
+        (1_000, ACTIVE),
     ),
-    "refunded whole": ((ON_HOLD, SUCCEEDED, REFUNDED, REST), TopupState.REVERSED, 0),
-    "dispute won": (
+    "refunded whole": Story(
+        AMOUNT, (ON_HOLD, SUCCEEDED, REFUNDED, REST), TopupState.REVERSED, (0, ACTIVE)
+    ),
+    "dispute won": Story(
+        AMOUNT,
         (SUCCEEDED, DISPUTED, WITHDRAWN, WON, REINSTATED),
         TopupState.CREDITED,
-        1_000,
+        (1_000, ACTIVE),
     ),
-    "dispute lost": ((SUCCEEDED, DISPUTED, WITHDRAWN, LOST), TopupState.REVERSED, 0),
-    "refunded in part, and the rest disputed": (
-        (SUCCEEDED, REFUNDED, REST_DISPUTED, REST_LOST),
-        TopupState.REVERSED,
-        0,
+    "dispute lost": Story(
+        AMOUNT, (SUCCEEDED, DISPUTED, WITHDRAWN, LOST), TopupState.REVERSED, (0, ACTIVE)
+    ),
+    "refunded in part, and the rest disputed": Story(
+        AMOUNT, (SUCCEEDED, REFUNDED, REST_DISPUTED, REST_LOST), TopupState.REVERSED, (0, ACTIVE)
     ),
 }
 
 
-def end_of(reports: Iterable[Report]) -> tuple[object, ...]:
-    """Have reports come in, in this order; return the end."""
-    ledger = Ledger()
-    for one in reports:
-        ledger.report(one)
-    return ledger.end()
-
-
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", STORIES)
 def test_every_order_of_stripes_events_with_every_repeat_has_the_same_end(name: str) -> None:
     """All permutations, each with one of its events told twice, end as the true order does."""
-    reports, state, balance = SEQUENCES[name]
-    expected = end_of(reports)
-    assert expected[1] is state
-    wallet = None if SUCCEEDED not in reports else (balance, WalletState.ACTIVE)
-    assert expected[0] == wallet
-    for repeated in reports:
-        for order in itertools.permutations((*reports, repeated)):
-            assert end_of(order) == expected, [event_id for event_id, _, _ in order]
+    check_every_order(STORIES[name])
+
+
+@pytest.mark.parametrize("name", ["paid", "refunded in part", "dispute won", "dispute lost"])
+def test_an_order_paid_with_the_top_up_stays_paid_in_every_order(name: str) -> None:
+    """The order is paid by the credit also when its reversal was heard of first."""
+    check_every_order_pays(STORIES[name])
 
 
 def test_a_dispute_reinstated_in_part_goes_to_a_person_and_credits_nothing_by_guess() -> None:
     """The ledger keeps the hold as it was; the event waits in the review queue."""
     part = dispute(status="won", balance_transactions=moved(-1_000, 700))
-    partly = report(30, "charge.dispute.funds_reinstated", part)
-    ledger = Ledger()
-    for one in (SUCCEEDED, DISPUTED, partly):
-        ledger.report(one)
-    assert ledger.end()[:2] == ((0, WalletState.ACTIVE), TopupState.REVERSED)
-    outcomes = [str(event.outcome) for event in ledger.state.events.values() if event]
-    assert outcomes == ["APPLIED", "APPLIED", "NEEDS_REVIEW"]
+    partly = told(30, "charge.dispute.funds_reinstated", part)
+    ledger = Ledger(AMOUNT)
+    outcomes = [ledger.take(event) for event in (SUCCEEDED, DISPUTED, partly)]
+    assert outcomes == [EventOutcome.APPLIED, EventOutcome.APPLIED, EventOutcome.NEEDS_REVIEW]
+    assert (ledger.end().wallet, ledger.end().state) == ((0, ACTIVE), TopupState.REVERSED)

@@ -62,6 +62,21 @@ async def test_each_line_of_the_guide_to_wallets_works_when_pasted(up: Up) -> No
     assert "USD 20.00 held: the books agree" in again
 
 
+async def test_the_stripe_lines_of_the_operators_page_work_when_pasted(up: Up) -> None:
+    """`up` offers Stripe: the top-up tells its client secret, and the webhook credits it."""
+    set_up = blocks_of("README.md")[0]
+    page = (ROOT / "docs/operation/running.md").read_text()
+    (lines,) = re.findall(r"^## Stripe\n.*?^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+    output = await up.paste(f'{set_up}\n{lines}\necho "$TOPUP"')
+
+    paid, _, topup = output.rpartition('"topup": {')
+    assert '"TOPUP_STATE_PENDING"' in topup
+    assert re.search(r'"client_secret": "pi_\w+_secret_\w+"', topup)
+    assert '"TRANSACTION_TYPE_TOPUP"' in paid
+    assert '"minor_units": "5000"' in paid
+
+
 async def test_grpcurl_lists_and_describes(up: Up) -> None:
     """Reflection tells services, methods with their scopes, and messages."""
     grpcurl = "grpcurl -plaintext 127.0.0.1:50051"

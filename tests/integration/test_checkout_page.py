@@ -264,7 +264,6 @@ async def test_failing_at_paypal_refuses_the_capture(shop: Shop) -> None:
 
 async def capture(shop: Shop, order_id: str, status: int) -> None:
     """Capture an order as the service does."""
-    assert shop.app is not None
     shop.paypal.mounted.routes.tokens.add("token")
     url = f"{shop.url}/v2/checkout/orders/{order_id}/capture"
     headers = {"Authorization": "Bearer token", "PayPal-Request-Id": "once"}

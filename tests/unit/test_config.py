@@ -77,15 +77,25 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert named == {"WALLET_GRPC_ADDRESS", "WALLET_LOG_LEVEL"}
 
 
-def test_half_an_account_is_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one of Razorpay's settings is there, the missing ones are named."""
-    monkeypatch.setenv("WALLET_RAZORPAY_KEY_ID", "rzp_live_1")
-
-    with pytest.raises(SettingsError) as refused:
-        load_settings()
-
-    assert "WALLET_RAZORPAY_KEY_SECRET" in str(refused.value)
-    assert "WALLET_RAZORPAY_WEBHOOK_SECRETS" in str(refused.value)
+@pytest.mark.parametrize(
+    "account",
+    [
+        ("RAZORPAY_KEY_ID", "RAZORPAY_KEY_SECRET", "RAZORPAY_WEBHOOK_SECRETS"),
+        ("PAYPAL_CLIENT_ID", "PAYPAL_CLIENT_SECRET", "PAYPAL_WEBHOOK_ID"),
+        ("STRIPE_SECRET_KEY", "STRIPE_PUBLISHABLE_KEY", "STRIPE_WEBHOOK_SECRETS"),
+    ],
+)
+def test_half_an_account_is_no_account(
+    monkeypatch: pytest.MonkeyPatch, account: tuple[str, ...]
+) -> None:
+    """Where one of a gateway's settings is there, the missing ones are named."""
+    for given in account:
+        with monkeypatch.context() as environment:
+            environment.setenv(f"WALLET_{given}", "something")
+            with pytest.raises(SettingsError) as refused:
+                load_settings()
+        named = {name for name in account if f"WALLET_{name}" in str(refused.value)}
+        assert named == set(account) - {given}
 
 
 @pytest.mark.parametrize(
@@ -130,12 +140,17 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALLET_RAZORPAY_KEY_ID", "rzp")
     monkeypatch.setenv("WALLET_RAZORPAY_KEY_SECRET", "secret")
     monkeypatch.setenv("WALLET_RAZORPAY_WEBHOOK_SECRETS", "current, former,")
+    monkeypatch.setenv("WALLET_STRIPE_SECRET_KEY", "sk_live_1")
+    monkeypatch.setenv("WALLET_STRIPE_PUBLISHABLE_KEY", "pk_live_1")
+    monkeypatch.setenv("WALLET_STRIPE_WEBHOOK_SECRETS", "whsec_1 ,whsec_0")
     monkeypatch.setenv("WALLET_JWT_ALGORITHMS", "HS256, RS256")
 
     settings = load_settings()
 
     secrets = [secret.get_secret_value() for secret in settings.razorpay_webhook_secrets]
     assert secrets == ["current", "former"]
+    secrets = [secret.get_secret_value() for secret in settings.stripe_webhook_secrets]
+    assert secrets == ["whsec_1", "whsec_0"]
     assert settings.jwt_algorithms == ("HS256", "RS256")
 
 
@@ -148,6 +163,9 @@ def test_no_secret_is_ever_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "WALLET_RAZORPAY_KEY_ID": "rzp",
         "WALLET_RAZORPAY_KEY_SECRET": "hidden-key",
         "WALLET_RAZORPAY_WEBHOOK_SECRETS": "hidden-webhook,hidden-former",
+        "WALLET_STRIPE_SECRET_KEY": "hidden-stripe",
+        "WALLET_STRIPE_PUBLISHABLE_KEY": "pk",
+        "WALLET_STRIPE_WEBHOOK_SECRETS": "hidden-stripe-webhook,hidden-stripe-former",
     }
     for variable, value in secrets.items():
         monkeypatch.setenv(variable, value)
@@ -193,6 +211,12 @@ def test_keys_of_no_allowed_algorithm_are_no_keys() -> None:
             {"razorpay_webhook_secrets": f"real,{DEVELOPMENT_PREFIX}former"},
             "WALLET_RAZORPAY_WEBHOOK_SECRETS",
         ),
+        ({"paypal_client_secret": DEVELOPMENT_PREFIX + "key"}, "WALLET_PAYPAL_CLIENT_SECRET"),
+        ({"stripe_secret_key": DEVELOPMENT_PREFIX + "key"}, "WALLET_STRIPE_SECRET_KEY"),
+        (
+            {"stripe_webhook_secrets": f"real,{DEVELOPMENT_PREFIX}former"},
+            "WALLET_STRIPE_WEBHOOK_SECRETS",
+        ),
     ],
 )
 def test_development_secrets_are_for_development(fields: dict[str, str], variable: str) -> None:
@@ -204,6 +228,12 @@ def test_development_secrets_are_for_development(fields: dict[str, str], variabl
         "razorpay_key_id": "rzp",
         "razorpay_key_secret": "key",
         "razorpay_webhook_secrets": "webhook",
+        "paypal_client_id": "client",
+        "paypal_client_secret": "secret",
+        "paypal_webhook_id": "webhook",
+        "stripe_secret_key": "sk_live_1",
+        "stripe_publishable_key": "pk_live_1",
+        "stripe_webhook_secrets": "whsec_1",
     }
     load_settings(**given).check_serving()
 

@@ -416,7 +416,7 @@ async def test_what_this_server_does_not_offer_is_said_clearly(harness: Harness)
             harness.initiate(customer, 10_000, gateway="acme"),
             harness.initiate(customer, 10_000, gateway="paypal"),
             harness.initiate(customer, 10_000, gateway="google-pay"),
-            harness.initiate(customer, 10_000, method="google_pay"),
+            harness.initiate(customer, 10_000, method="apple_pay"),
             harness.initiate(customer, 10_000, method="cheque"),
             harness.initiate(customer, 99),
             harness.initiate(unique("stranger"), 10_000),

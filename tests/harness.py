@@ -473,7 +473,8 @@ async def running_harness(
             wallets,
         )
     if books_agree:
-        assert await differences(mongodb_uri) == []
+        found = await differences(mongodb_uri)
+        assert found == [], found
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from server.ledger import chain
-from server.ledger.posting import gateway_account, orders_account, wallet_account
+from server.ledger.posting import MAY_OWE, gateway_account, orders_account, wallet_account
 from server.ledger.records import (
     Posting,
     Transaction,
@@ -169,4 +169,4 @@ def _unbalanced(entry: Transaction) -> Difference:
 
 
 def _may_owe(entry: Transaction) -> bool:
-    return entry.type is TransactionType.REVERSAL
+    return entry.type in MAY_OWE

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from server.ledger import chain
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS
@@ -16,6 +17,9 @@ from server.ledger.records import (
     WalletKey,
     WalletState,
 )
+
+MAY_OWE: Final = frozenset({TransactionType.REVERSAL, TransactionType.ADJUSTMENT})
+"""What a gateway took, by its report or settled by a person: it may bring a wallet below zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def post(
     balance = wallet.balance + amount
     assert amount != 0, "an entry moves money"
     assert balance <= MAX_BALANCE_MINOR_UNITS, "a balance fits 64 bits"
-    may_owe = transaction_type in {TransactionType.REVERSAL, TransactionType.ADJUSTMENT}
+    may_owe = transaction_type in MAY_OWE
     assert amount > 0 or balance >= 0 or may_owe, "only a gateway takes more than there is"
     key = wallet.key
     postings = (Posting(wallet_account(key), amount), Posting(counter_account, -amount))

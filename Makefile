@@ -63,6 +63,11 @@ protos: $(INSTALLED) ## Check the contract: style, comments, format, compatibili
 tests: $(INSTALLED) ## Run the tests.
 	$(BIN)/pytest
 
+.PHONY: properties
+properties: $(INSTALLED) ## Look for histories that break the rules of money: EXAMPLES=3000 new ones.
+	WALLET_PROPERTY_EXAMPLES=$(or $(EXAMPLES),3000) $(BIN)/pytest -q --timeout=0 \
+		tests/unit/test_ledger_properties.py tests/unit/test_ledger_independence.py
+
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff check --fix

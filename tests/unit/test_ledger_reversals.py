@@ -24,8 +24,16 @@ def started(ledger: Ledger, amount: int = 1_000) -> Topup:
     """Return a new top-up of asha's."""
     decision = ledger.carry_out(
         CreateTopup(
-            *("asha", Money("INR", amount), "razorpay", "upi"),
-            *(key("InitiateTopup", len(ledger.topups)), None, "", {}, 60_000, 60_000),
+            customer_id="asha",
+            amount=Money("INR", amount),
+            gateway="razorpay",
+            method="upi",
+            idempotency_key=key("InitiateTopup", len(ledger.topups)),
+            pay_order=None,
+            return_url="",
+            metadata={},
+            lifetime_ms=60_000,
+            first_poll_ms=60_000,
         )
     )
     assert isinstance(decision, Accepted)
@@ -62,7 +70,7 @@ def reported(ledger: Ledger, topup: Topup, number: int = 0, **fields: Any) -> Ev
 
 
 def test_what_comes_back_to_a_full_wallet_waits_for_review() -> None:
-    """Money that a wallet cannot hold is not lost: the report waits, and is applied when it fits."""
+    """What a wallet cannot hold is not lost: the report waits, and is applied once it fits."""
     ledger = Ledger()
     topup = started(ledger)
     captured(ledger, topup)

@@ -75,6 +75,11 @@ browser: chromium $(BROWSER_INSTALLED) ## Test the checkout page in a real brows
 chromium:
 	@test -x '$(CHROMIUM)' || { echo 'make browser needs a Chromium on this machine: "apt-get install chromium" brings one on Debian, or name yours: make browser CHROMIUM=/path/to/chrome' >&2; exit 1; }
 
+.PHONY: properties
+properties: $(INSTALLED) ## Look for histories that break the rules of money: EXAMPLES=3000 new ones.
+	WALLET_PROPERTY_EXAMPLES=$(or $(EXAMPLES),3000) $(BIN)/pytest -q --timeout=0 \
+		tests/unit/test_ledger_properties.py tests/unit/test_ledger_independence.py
+
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff check --fix

@@ -11,6 +11,7 @@ from typing import Final
 from server.ledger.commands import ApplyReversal
 from server.ledger.decisions import Decision
 from server.ledger.events import Effect, apply_report
+from server.ledger.money import MAX_BALANCE_MINOR_UNITS
 from server.ledger.posting import Cause, empty_wallet, gateway_account, post
 from server.ledger.records import (
     EventOutcome,
@@ -75,13 +76,18 @@ def _effect(state: State, topup: Topup, report: GatewayReversal, now_ms: int) ->
         is_final=report.is_final,
         is_debited=known.is_debited if known else False,
     )
-    topup = replace(_with_reversal(topup, noted), update_time_ms=now_ms, version=topup.version + 1)
+    changed = replace(
+        _with_reversal(topup, noted), update_time_ms=now_ms, version=topup.version + 1
+    )
     has_to_be_debited = noted.state is ReversalState.TAKEN
     if topup.state not in _CREDITED or noted.is_debited == has_to_be_debited:
-        return Effect(EventOutcome.APPLIED, topup, Changes(topups=(topup,)))
+        return Effect(EventOutcome.APPLIED, changed, Changes(topups=(changed,)))
     key = WalletKey(topup.customer_id, topup.amount.currency_code)
     wallet = state.wallet(key) or empty_wallet(key, now_ms)
-    wallet, topup, entry = _move(wallet, topup, noted, now_ms)
+    if not has_to_be_debited and wallet.balance + noted.amount > MAX_BALANCE_MINOR_UNITS:
+        problem = "What came back would bring the wallet over what a wallet can hold."
+        return Effect(EventOutcome.NEEDS_REVIEW, topup, Changes(), problem)
+    wallet, topup, entry = _move(wallet, changed, noted, now_ms)
     changes = Changes(wallets=(wallet,), transactions=(entry,), topups=(topup,))
     return Effect(EventOutcome.APPLIED, topup, changes)
 

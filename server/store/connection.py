@@ -1,8 +1,10 @@
 """The connection to MongoDB: its options, its checks, and its errors in the commit path's terms."""
 
+import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson import SON, CodecOptions
@@ -36,6 +38,8 @@ _DEFAULT_OPTIONS: Final = {
 _CLOSE_SECONDS: Final = 1.0
 _WRITE_CONFLICT: Final = 112
 _DUPLICATE_KEY: Final = 11_000
+_MOMENT_GONE: Final = {239, 246}
+"""SnapshotTooOld and SnapshotUnavailable: a moment that cannot be read, unlike the next one."""
 _LARGEST_READ: Final = 10_000
 
 
@@ -98,6 +102,16 @@ async def check_replica_set(database: Database) -> None:
         raise NotAReplicaSet
 
 
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Which documents of a collection are wanted."""
+
+    collection: str
+    query: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the `find` command takes."""
+
+
 async def find(
     database: Database,
     collection: str,
@@ -109,21 +123,31 @@ async def find(
     A plain command costs less than a driver's cursor, and there is one round trip in all but the
     largest answers.
     """
-    command: SON[str, Any] = SON(
-        find=collection,
-        filter=query,
-        batchSize=_LARGEST_READ,
-        readConcern={"level": "majority"},
-        **options,
-    )
-    with store_errors():
-        answer = await database.command(command, codec_options=CODEC_OPTIONS)
-        documents: list[Document] = answer["cursor"]["firstBatch"]
-        while answer["cursor"]["id"]:
-            more: SON[str, Any] = SON(getMore=answer["cursor"]["id"], collection=collection)
-            answer = await database.command(more, codec_options=CODEC_OPTIONS)
-            documents += answer["cursor"]["nextBatch"]
-    return documents
+    answer = await _read(database, Find(collection, query, options), {"level": "majority"})
+    return answer.documents
+
+
+async def find_at_one_moment(database: Database, finds: Sequence[Find]) -> list[list[Document]]:
+    """Read from several collections as they were durably committed at one and the same moment.
+
+    All are asked side by side. Where something was committed in between, MongoDB answers some of
+    them for an earlier moment than others: those are asked once more, for the latest one.
+
+    Raises:
+        StoreUnavailable.
+    """
+    if len(finds) < 2:  # noqa: PLR2004 - one alone is at one moment
+        return [await find(database, one.collection, one.query, **one.options) for one in finds]
+    answers = await asyncio.gather(*(_read(database, one, {"level": "snapshot"}) for one in finds))
+    latest = max(answer.moment for answer in answers)
+    at_latest = {"level": "snapshot", "atClusterTime": latest}
+
+    async def at_the_latest(one: Find, answer: _Answer) -> list[Document]:
+        if answer.moment != latest:
+            answer = await _read(database, one, at_latest)
+        return answer.documents
+
+    return await asyncio.gather(*map(at_the_latest, finds, answers))
 
 
 async def write(
@@ -168,8 +192,36 @@ def store_errors() -> Iterator[None]:
         raise WriteRefused(type(error).__name__) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    documents: list[Document]
+    moment: Any
+    """The cluster time that a snapshot was read at; None for another read concern."""
+
+
+async def _read(database: Database, wanted: Find, read_concern: Document) -> _Answer:
+    command: SON[str, Any] = SON(
+        find=wanted.collection,
+        filter=wanted.query,
+        batchSize=_LARGEST_READ,
+        readConcern=read_concern,
+        **wanted.options,
+    )
+    with store_errors():
+        answer = await database.command(command, codec_options=CODEC_OPTIONS)
+        moment = answer["cursor"].get("atClusterTime")
+        documents: list[Document] = answer["cursor"]["firstBatch"]
+        while answer["cursor"]["id"]:
+            more: SON[str, Any] = SON(getMore=answer["cursor"]["id"], collection=wanted.collection)
+            answer = await database.command(more, codec_options=CODEC_OPTIONS)
+            documents += answer["cursor"]["nextBatch"]
+    return _Answer(documents, moment)
+
+
 def is_transient(error: PyMongoError) -> bool:
     """Tell whether the same may succeed later: an election, a shutdown, a lost connection."""
+    if isinstance(error, OperationFailure) and error.code in _MOMENT_GONE:
+        return True
     return isinstance(error, ConnectionFailure) or any(
         error.has_error_label(label)
         for label in ("TransientTransactionError", "RetryableWriteError", "RetryableError")

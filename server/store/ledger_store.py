@@ -1,7 +1,7 @@
 """The store of the commit path: loads what a batch needs, writes what it changed, all or nothing.
 
-Reading happens before the transaction, all collections at once, and only what was durably
-committed is read. Every record that a batch changes is written under a guard: it must still be
+Reading happens before the transaction, all collections at once, as they were durably committed at
+one moment. Every record that a batch changes is written under a guard: it must still be
 what was read (a version, or the fields of an order that were relied upon), and what did not exist
 must still not exist. So a commit is exactly as good as if its reads had been inside, with one
 round trip instead of many, and no transaction stays open while commands are decided.
@@ -10,7 +10,7 @@ round trip instead of many, and no transaction stays open while commands are dec
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,16 +26,25 @@ from server.ledger.records import (
     GatewayPaymentKey,
     Order,
     TransactionType,
-    Wallet,
     WalletKey,
 )
 from server.ledger.state import ChangeSet, State
 from server.store import documents, schema
-from server.store.connection import Database, Document, find, is_transient, store_errors, write
+from server.store.connection import (
+    Database,
+    Document,
+    Find,
+    find_at_one_moment,
+    is_transient,
+    store_errors,
+    write,
+)
 
 _UNKNOWN_COMMIT: Final = "UnknownTransactionCommitResult"
 _COMMIT_ATTEMPTS: Final = 5
 _COMMIT_RETRY_SECONDS: Final = 0.1
+_IDS: Final = {"projection": {"_id": 1}}
+_CREDITS: Final = {"projection": {"gateway": 1, "gateway_payment_id": 1, "topup_id": 1}}
 _KNOWN_CUSTOMERS: Final = 100_000
 _KNOWN_CUSTOMER_SECONDS: Final = 300.0
 
@@ -61,22 +70,19 @@ class LedgerStore:
     async def load(self, needs: Needs) -> Snapshot:
         """Read everything at once; see the port."""
         state, read = State(), _Read()
-        loads: list[Awaitable[None]] = []
-        if needs.customers:
-            loads.append(self._load_customers(needs.customers, state))
-        if needs.wallets_of:
-            loads.append(self._load_wallets(needs.wallets_of, state, read))
-        if needs.orders:
-            loads.append(self._load_orders(needs.orders, state, read))
-        if needs.transactions_by_key:
-            loads.append(self._load_transactions(needs, state))
-        if needs.topups or needs.topups_by_key:
-            loads.append(self._load_topups(needs, state, read))
-        if needs.credits:
-            loads.append(self._load_credits(needs.credits, state))
-        if needs.events:
-            loads.append(self._load_events(needs.events, state, read))
-        await asyncio.gather(*loads)
+        loads = (
+            self._load_customers(needs, state),
+            _load_wallets(needs, state, read),
+            _load_orders(needs, state, read),
+            _load_transactions(needs, state),
+            _load_topups(needs, state, read),
+            _load_credits(needs, state),
+            _load_events(needs, state, read),
+        )
+        needed = [load for load in loads if load is not None]
+        answers = await find_at_one_moment(self._database, [load.find for load in needed])
+        for load, found in zip(needed, answers, strict=True):
+            load.take(found)
         return Snapshot(state, read)
 
     async def commit(self, snapshot: Snapshot, changes: ChangeSet) -> None:
@@ -117,86 +123,112 @@ class LedgerStore:
                 if touched != len(updates):
                     raise WriteConflict(f"{collection}: a record changed since it was read")
 
-    async def _load_customers(self, customers: set[str], state: State) -> None:
-        unknown = [customer for customer in customers if not self._customers.has(customer)]
-        found: set[str] = set()
-        if unknown:
-            found = {
-                document["_id"]
-                for document in await find(
-                    self._database,
-                    schema.CUSTOMERS,
-                    {"_id": {"$in": unknown}},
-                    projection={"_id": 1},
-                )
-            }
-            self._customers.add(found)
-        for customer in customers:
-            state.customers[customer] = customer in found or customer not in unknown
+    def _load_customers(self, needs: Needs, state: State) -> "_Load | None":
+        unknown = [name for name in needs.customers if not self._customers.has(name)]
+        state.customers = {name: name not in unknown for name in needs.customers}
 
-    async def _load_wallets(self, customers: set[str], state: State, read: _Read) -> None:
-        for customer in customers:
-            state.wallets[customer] = {}
-        query = {"customer_id": _any_of(customers)}
-        for document in await find(self._database, schema.WALLETS, query):
-            wallet: Wallet = documents.read_wallet(document)
+        def take(found: list[Document]) -> None:
+            names = [document["_id"] for document in found]
+            self._customers.add(names)
+            state.customers |= dict.fromkeys(names, True)
+
+        query = {"_id": _any_of(unknown)}
+        return _Load(Find(schema.CUSTOMERS, query, _IDS), take) if unknown else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What has to be found, and what to do with it."""
+
+    find: Find
+    take: Callable[[list[Document]], None]
+
+
+def _load_wallets(needs: Needs, state: State, read: _Read) -> _Load | None:
+    state.wallets = {customer: {} for customer in needs.wallets_of}
+
+    def take(found: list[Document]) -> None:
+        for wallet in map(documents.read_wallet, found):
             state.wallets[wallet.customer_id][wallet.currency_code] = wallet
             read.wallet_versions[wallet.key] = wallet.version
 
-    async def _load_orders(self, orders: set[str], state: State, read: _Read) -> None:
-        state.orders = dict.fromkeys(orders)
-        for document in await find(self._database, schema.ORDERS, {"_id": _any_of(orders)}):
+    query = {"customer_id": _any_of(needs.wallets_of)}
+    return _Load(Find(schema.WALLETS, query), take) if needs.wallets_of else None
+
+
+def _load_orders(needs: Needs, state: State, read: _Read) -> _Load | None:
+    state.orders = dict.fromkeys(needs.orders)
+
+    def take(found: list[Document]) -> None:
+        for document in found:
             order = documents.read_order(document)
             state.orders[order.order_id] = order
             read.orders[order.order_id] = order
             read.order_guards[order.order_id] = documents.order_guard(document)
 
-    async def _load_transactions(self, needs: Needs, state: State) -> None:
-        state.transactions_by_key = dict.fromkeys(needs.transactions_by_key)
-        keys = {documents.idempotency_id(key) for key in needs.transactions_by_key}
-        query = {"idempotency_id": _any_of(keys)}
-        for document in await find(self._database, schema.TRANSACTIONS, query):
-            transaction = documents.read_transaction(document)
+    query = {"_id": _any_of(needs.orders)}
+    return _Load(Find(schema.ORDERS, query), take) if needs.orders else None
+
+
+def _load_transactions(needs: Needs, state: State) -> _Load | None:
+    state.transactions_by_key = dict.fromkeys(needs.transactions_by_key)
+
+    def take(found: list[Document]) -> None:
+        for transaction in map(documents.read_transaction, found):
             if transaction.idempotency is not None:
                 state.transactions_by_key[transaction.idempotency.key] = transaction
 
-    async def _load_topups(self, needs: Needs, state: State, read: _Read) -> None:
-        state.topups = dict.fromkeys(needs.topups)
-        state.topups_by_key = dict.fromkeys(needs.topups_by_key)
-        keys = {documents.idempotency_id(key) for key in needs.topups_by_key}
-        either = [
-            {name: _any_of(values)}
-            for name, values in (("_id", needs.topups), ("idempotency_id", keys))
-            if values
-        ]
-        query = either[0] if len(either) == 1 else {"$or": either}
-        for document in await find(self._database, schema.TOPUPS, query):
-            topup = documents.read_topup(document)
+    keys = {documents.idempotency_id(key) for key in needs.transactions_by_key}
+    query = {"idempotency_id": _any_of(keys)}
+    return _Load(Find(schema.TRANSACTIONS, query), take) if keys else None
+
+
+def _load_topups(needs: Needs, state: State, read: _Read) -> _Load | None:
+    state.topups = dict.fromkeys(needs.topups)
+    state.topups_by_key = dict.fromkeys(needs.topups_by_key)
+
+    def take(found: list[Document]) -> None:
+        for topup in map(documents.read_topup, found):
             state.topups[topup.topup_id] = topup
             state.topups_by_key[topup.idempotency.key] = topup
             read.topup_versions[topup.topup_id] = topup.version
 
-    async def _load_credits(self, payments: set[GatewayPaymentKey], state: State) -> None:
-        state.credits = dict.fromkeys(payments)
-        either = [
-            {"gateway": payment.gateway, "gateway_payment_id": payment.payment_id}
-            for payment in payments
-        ]
-        for document in await find(
-            self._database,
-            schema.TRANSACTIONS,
-            {"type": TransactionType.TOPUP.value, "$or": either},
-            projection={"gateway": 1, "gateway_payment_id": 1, "topup_id": 1},
-        ):
+    keys = {documents.idempotency_id(key) for key in needs.topups_by_key}
+    either = [
+        {name: _any_of(values)}
+        for name, values in (("_id", needs.topups), ("idempotency_id", keys))
+        if values
+    ]
+    query = either[0] if len(either) == 1 else {"$or": either}
+    return _Load(Find(schema.TOPUPS, query), take) if either else None
+
+
+def _load_credits(needs: Needs, state: State) -> _Load | None:
+    state.credits = dict.fromkeys(needs.credits)
+
+    def take(found: list[Document]) -> None:
+        for document in found:
             key = GatewayPaymentKey(document["gateway"], document["gateway_payment_id"])
             state.credits[key] = document["topup_id"]
 
-    async def _load_events(self, events: set[str], state: State, read: _Read) -> None:
-        state.events = dict.fromkeys(events)
-        for document in await find(self._database, schema.EVENTS, {"_id": _any_of(events)}):
-            event = documents.read_event(document)
+    either = [
+        {"gateway": payment.gateway, "gateway_payment_id": payment.payment_id}
+        for payment in needs.credits
+    ]
+    query = {"type": TransactionType.TOPUP.value, "$or": either}
+    return _Load(Find(schema.TRANSACTIONS, query, _CREDITS), take) if either else None
+
+
+def _load_events(needs: Needs, state: State, read: _Read) -> _Load | None:
+    state.events = dict.fromkeys(needs.events)
+
+    def take(found: list[Document]) -> None:
+        for event in map(documents.read_event, found):
             state.events[event.received.key] = event
             read.events.add(event.received.key)
+
+    query = {"_id": _any_of(needs.events)}
+    return _Load(Find(schema.EVENTS, query), take) if needs.events else None
 
 
 Writes = tuple[list[Document], list[Document]]

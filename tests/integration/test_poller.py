@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from harness import Harness, running_harness
-from server.ledger.records import Topup
 from server.poller import LATE_MS, MAX_WAIT_MS, next_poll_ms
 from server.store.connection import connect
 from server.store.queries import MongoPollSchedule
@@ -63,27 +62,6 @@ async def test_a_dead_top_up_expires_and_money_that_comes_late_is_credited(
 
     await polling.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
     assert await polling.balance(customer_id) == 300
-
-
-async def test_two_servers_never_claim_the_same_top_up(harness: Harness) -> None:
-    """Of two that look at the same moment, each top-up is claimed by one."""
-    customer_id = await harness.customer()
-    topups = {(await harness.initiate(customer_id, 100)).topup_id for _ in range(10)}
-    far_future_ms = 4_000_000_000_000
-
-    def never_again(_: Topup) -> int | None:
-        return None
-
-    with connect(harness.settings.mongodb_uri.get_secret_value()) as database:
-        one, other = MongoPollSchedule(database), MongoPollSchedule(database)
-        claimed = [
-            topup.topup_id
-            for schedule in (one, other, one)
-            for topup in await schedule.claim_due(far_future_ms, 1_000, never_again)
-        ]
-
-    mine = [topup_id for topup_id in claimed if topup_id in topups]
-    assert sorted(mine) == sorted(topups)
 
 
 async def test_waits_grow_and_end(harness: Harness) -> None:

@@ -3,16 +3,27 @@
 import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from server.ledger.books import WalletProof
-from server.ledger.commands import ApplyPayment, ApplyReversal, Command, CreateTopup, Needs
+from server.ledger.commands import (
+    AdjustWallet,
+    ApplyPayment,
+    ApplyReversal,
+    Command,
+    CreateTopup,
+    Needs,
+    TieToTopup,
+)
 from server.ledger.decide import decide
-from server.ledger.decisions import Accepted, TopupReply
+from server.ledger.decisions import Accepted, EventReply, TopupReply
 from server.ledger.money import Money
 from server.ledger.records import (
     EventOrigin,
+    EventOutcome,
+    GatewayEvent,
     GatewayPayment,
     GatewayPaymentStatus,
     GatewayReversal,
@@ -28,6 +39,7 @@ from server.ledger.records import (
     WalletKey,
     WalletState,
 )
+from server.ledger.rejection import Reason, Rejection
 from server.ledger.state import State
 
 CUSTOMER = "customer-1"
@@ -38,9 +50,11 @@ Report = tuple[str, int, Fact]
 """Event id, when the gateway made it (seconds), what it says."""
 
 
-def payment(status: GatewayPaymentStatus, payment_id: str = "pay_1") -> GatewayPayment:
+def payment(
+    status: GatewayPaymentStatus, payment_id: str = "pay_1", amount: int = AMOUNT
+) -> GatewayPayment:
     """Return what the gateway says of the payment."""
-    return GatewayPayment(payment_id, "order_gateway", status, Money("INR", AMOUNT))
+    return GatewayPayment(payment_id, "order_gateway", status, Money("INR", amount))
 
 
 def reversal(
@@ -55,6 +69,7 @@ def reversal(
 AUTHORIZED = ("authorized", 10, payment(GatewayPaymentStatus.AUTHORIZED))
 CAPTURED = ("captured", 11, payment(GatewayPaymentStatus.CAPTURED))
 ORDER_PAID = ("order.paid", 11, payment(GatewayPaymentStatus.CAPTURED))
+ANOTHER_AMOUNT = ("too little", 11, payment(GatewayPaymentStatus.CAPTURED, amount=900))
 FAILED = ("failed", 9, payment(GatewayPaymentStatus.FAILED))
 FAILED_AT_ONCE = ("failed at once", 10, payment(GatewayPaymentStatus.FAILED, "pay_0"))
 REFUND_CREATED = ("refund", 12, reversal("rfnd_1", ReversalState.TAKEN, is_final=False))
@@ -159,8 +174,8 @@ class Ledger:
         self.entries.extend(decision.changes.transactions)
         return decision
 
-    def report(self, report: Report) -> None:
-        """Have a webhook come in."""
+    def report(self, report: Report) -> GatewayEvent:
+        """Have a webhook come in; return its record."""
         event_id, seconds, fact = report
         event = ReceivedEvent(
             gateway="razorpay",
@@ -176,6 +191,9 @@ class Ledger:
             self.carry_out(ApplyReversal(CUSTOMER, self.topup_id, fact, event))
         else:
             self.carry_out(ApplyPayment(CUSTOMER, self.topup_id, self.pay_order_id, fact, event))
+        recorded = self.state.events[event.key]
+        assert recorded is not None
+        return recorded
 
     @property
     def topup(self) -> Topup:
@@ -234,3 +252,25 @@ def test_an_order_paid_with_the_top_up_stays_paid_in_every_order(name: str) -> N
     assert expected[-1] == "PAID"
     for order in itertools.permutations(reports):
         assert end_of(order, pay_order) == expected, [event_id for event_id, _, _ in order]
+
+
+def test_a_repeat_of_what_settled_an_event_is_told_that_it_was_done() -> None:
+    """An operator's command whose answer was lost is not refused by its own effect."""
+    ledger = Ledger()
+    key = ledger.report(ANOTHER_AMOUNT).received.key
+    command = AdjustWallet(key, CUSTOMER, Money("INR", 900), "asha", "paid less")
+    ledger.carry_out(command)
+
+    again = ledger.carry_out(command)
+
+    assert again.reply == EventReply(EventOutcome.RESOLVED, None)
+    assert not again.changes
+    for other in (
+        replace(command, amount=Money("INR", 901)),
+        replace(command, customer_id="somebody-else"),
+        replace(command, why="another reason"),
+        TieToTopup(key, "razorpay", "pay_1", CUSTOMER, ledger.topup_id, "", "asha", "paid less"),
+    ):
+        refused = decide(ledger.state, other, 0)
+        assert isinstance(refused, Rejection)
+        assert refused.reason is Reason.EVENT_SETTLED

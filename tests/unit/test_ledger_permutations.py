@@ -254,6 +254,44 @@ def test_an_order_paid_with_the_top_up_stays_paid_in_every_order(name: str) -> N
         assert end_of(order, pay_order) == expected, [event_id for event_id, _, _ in order]
 
 
+@pytest.mark.parametrize(
+    "report", [REFUND_CREATED, REFUND_PROCESSED, DISPUTED], ids=lambda report: report[0]
+)
+def test_a_reversal_of_a_payment_that_waits_for_review_waits_too(report: Report) -> None:
+    """A person may have put that payment into a wallet: whoever did has to hear of it."""
+    ledger = Ledger()
+    kept = ledger.report(ANOTHER_AMOUNT)
+    assert kept.outcome is EventOutcome.NEEDS_REVIEW
+    key = kept.received.key
+    ledger.carry_out(AdjustWallet(key, CUSTOMER, Money("INR", 900), "asha", "paid less"))
+
+    event = ledger.report(report)
+
+    assert event.outcome is EventOutcome.NEEDS_REVIEW
+    assert "take this out" in event.reason
+    assert ledger.report(report) == event
+    assert ledger.state.wallets[CUSTOMER]["INR"].balance == 900
+
+
+def test_a_reversal_that_waited_is_debited_once_its_top_up_is_credited() -> None:
+    """What was noted while the top-up waited for review takes effect with the credit."""
+    ledger = Ledger()
+    ledger.report(ANOTHER_AMOUNT)
+    ledger.report(REFUND_PROCESSED)
+
+    ledger.report(CAPTURED)
+
+    assert ledger.state.wallets[CUSTOMER]["INR"].balance == AMOUNT - 400
+    assert ledger.report(REFUND_PROCESSED).outcome is EventOutcome.DUPLICATE
+
+
+def test_a_person_is_told_what_was_taken_back_before_the_payment_was_heard_of() -> None:
+    """The reason of a payment for review names what its gateway has taken back already."""
+    ledger = Ledger()
+    ledger.report(REFUND_PROCESSED)
+    assert "taken back 400 minor units" in ledger.report(ANOTHER_AMOUNT).reason
+
+
 def test_a_repeat_of_what_settled_an_event_is_told_that_it_was_done() -> None:
     """An operator's command whose answer was lost is not refused by its own effect."""
     ledger = Ledger()

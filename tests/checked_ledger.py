@@ -27,6 +27,7 @@ from server.ledger.decisions import (
     PaymentReply,
     RefundReply,
     Reply,
+    TokenReply,
     TopupReply,
 )
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS
@@ -262,7 +263,7 @@ def told(reply: Reply) -> tuple[object, ...]:
             return refund, payment, transaction, visible(wallet)
         case TopupReply(topup):
             return (topup,)
-        case EventReply():
+        case EventReply() | TokenReply():
             return ()
 
 

@@ -98,6 +98,8 @@ class Pending:
     outcome: asyncio.Future[Reply]
     if_too_late: type[CommitError] = NotStarted
     """What its caller is told when the time is over now."""
+    may_be_written: bool = False
+    """Whether an attempt got no answer: nobody may be told then that nothing was done."""
 
 
 @dataclass(slots=True)
@@ -160,11 +162,8 @@ class Lane:
             batch = [self._queue.popleft() for _ in range(min(self._limit.now, len(self._queue)))]
             await self._carry_out(batch)
 
-    async def _carry_out(self, batch: Sequence[Pending], *, may_be_written: bool = False) -> None:
-        """Load, decide and commit a batch whole; try again until nobody waits for it any more.
-
-        `may_be_written` says that an earlier attempt got no answer.
-        """
+    async def _carry_out(self, batch: Sequence[Pending]) -> None:
+        """Load, decide and commit a batch whole; try again until nobody waits for it any more."""
         loop = asyncio.get_running_loop()
         attempt = conflicts = 0
         while batch := [pending for pending in batch if not pending.outcome.done()]:
@@ -172,27 +171,24 @@ class Lane:
                 pending.if_too_late = Unavailable
             started = loop.time()
             try:
-                await self._attempt(batch, is_first=attempt == 0 and not may_be_written)
-            except StoreUnavailable as error:
-                may_be_written |= isinstance(error, OutcomeUnknown)
+                is_first = attempt == 0 and not any(pending.may_be_written for pending in batch)
+                await self._attempt(batch, is_first=is_first)
+            except (StoreUnavailable, WriteConflict) as error:
                 cause: StoreError = error
-            except WriteConflict as error:
-                conflicts += 1
-                for pending in batch:
-                    pending.if_too_late = Unavailable if may_be_written else Conflicted
-                if conflicts >= (_CONFLICTS_OF_A_BATCH if len(batch) > 1 else _CONFLICTS_ALONE):
-                    await self._isolate(batch, error, may_be_written=may_be_written)
-                    return
-                cause = error
             except Exception as error:  # noqa: BLE001 - whatever it is, it is one command's fault
                 if not isinstance(error, StoreError):
                     _log.exception("a batch of %d commands failed", len(batch))
-                await self._isolate(batch, error, may_be_written=may_be_written)
+                await self._isolate(batch, error)
                 return
             else:
                 seconds = loop.time() - started
                 self._limit.learn(len(batch), seconds)
                 self._observer.batch_committed(len(batch), seconds)
+                return
+            _note_failed_attempt(batch, cause)
+            conflicts += isinstance(cause, WriteConflict)
+            if conflicts >= (_CONFLICTS_OF_A_BATCH if len(batch) > 1 else _CONFLICTS_ALONE):
+                await self._isolate(batch, cause)
                 return
             self._observer.batch_retried(type(cause).__name__)
             attempt += 1
@@ -241,9 +237,7 @@ class Lane:
                 decision = decide(state, pending.command, now_ms)
             except Exception as error:  # noqa: BLE001 - its neighbours go on
                 _log.exception("deciding a %s failed", type(pending.command).__name__)
-                failed = CommandFailed()
-                failed.__cause__ = error
-                decided.outcomes.append(failed)
+                decided.outcomes.append(_failure(pending, CommandFailed, error))
                 decided.is_all_written = False
                 continue
             if isinstance(decision, Rejection):
@@ -256,20 +250,31 @@ class Lane:
             decided.is_all_written &= bool(decision.changes)
         return decided
 
-    async def _isolate(
-        self, batch: Sequence[Pending], error: Exception, *, may_be_written: bool
-    ) -> None:
+    async def _isolate(self, batch: Sequence[Pending], error: Exception) -> None:
         """Find the command that cannot be carried out: halve until it stands alone."""
         if len(batch) == 1:
             (pending,) = batch
             kind, cause = type(pending.command).__name__, type(error).__name__
             _log.error("a %s cannot be committed: %s", kind, cause)
             if not pending.outcome.done():
-                is_conflict = isinstance(error, WriteConflict)
-                failed = pending.if_too_late() if is_conflict else CommandFailed()
-                failed.__cause__ = error
-                pending.outcome.set_exception(failed)
+                told = Conflicted if isinstance(error, WriteConflict) else CommandFailed
+                pending.outcome.set_exception(_failure(pending, told, error))
             return
         middle = len(batch) // 2
-        await self._carry_out(batch[:middle], may_be_written=may_be_written)
-        await self._carry_out(batch[middle:], may_be_written=may_be_written)
+        await self._carry_out(batch[:middle])
+        await self._carry_out(batch[middle:])
+
+
+def _note_failed_attempt(batch: Sequence[Pending], cause: StoreError) -> None:
+    """Note what may be said of the batch's commands from now on."""
+    for pending in batch:
+        pending.may_be_written |= isinstance(cause, OutcomeUnknown)
+        if isinstance(cause, WriteConflict) and not pending.may_be_written:
+            pending.if_too_late = Conflicted
+
+
+def _failure(pending: Pending, told: type[CommitError], cause: Exception) -> CommitError:
+    """Say how a command failed: that nothing was done only where that is known."""
+    failure = Unavailable() if pending.may_be_written else told()
+    failure.__cause__ = cause
+    return failure

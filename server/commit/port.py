@@ -51,7 +51,10 @@ class Store(Protocol):
     """Loads what commands need, and writes a batch's changes all together or not at all."""
 
     async def load(self, needs: Needs) -> Snapshot:
-        """Return the records, as they were durably committed.
+        """Return the records, as they were durably committed at one and the same moment.
+
+        A refusal or a repeated answer changes nothing, so that no commit checks what it was decided
+        on: it has to be true of the moment that was read.
 
         Raises:
             StoreUnavailable.

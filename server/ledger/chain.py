@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from server.ledger.commands import CreateTopup, PayOrder, RefundOrder
+from server.ledger.commands import (
+    AdjustWallet,
+    CreateTopup,
+    DismissEvent,
+    PayOrder,
+    RefundOrder,
+    TieToTopup,
+)
 from server.ledger.money import Money
 from server.ledger.records import Idempotency, Posting, Transaction, TransactionType, WalletKey
 
@@ -116,6 +123,19 @@ def idempotency(command: PayOrder | RefundOrder | CreateTopup) -> Idempotency:
             ]
     content.append(dict(command.metadata))
     return Idempotency(command.idempotency_key, _digest(content))
+
+
+def resolution_fingerprint(command: TieToTopup | AdjustWallet | DismissEvent) -> str:
+    """Return the digest by which a repeat of what settled an event is known."""
+    content: list[Any] = [type(command).__name__, command.event_key, command.by, command.why]
+    match command:
+        case TieToTopup():
+            content += [command.customer_id, command.topup_id]
+        case AdjustWallet():
+            content += [command.customer_id, _money(command.amount)]
+        case DismissEvent():
+            pass
+    return _digest(content)
 
 
 def transaction_id(wallet: WalletKey, sequence: int, time_ms: int) -> str:

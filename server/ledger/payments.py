@@ -21,6 +21,7 @@ from server.ledger.records import (
     Order,
     OrderToPay,
     PayOrderOutcome,
+    ReversalState,
     Topup,
     TopupState,
     TransactionType,
@@ -68,6 +69,7 @@ def credit_captured(
             f"Payment {payment.payment_id} was captured for a top-up that payment "
             f"{topup.gateway_payment_id} had been credited for: the customer may have paid twice."
         )
+        reason += _taken_back(topup, payment)
         return Effect(EventOutcome.NEEDS_REVIEW, topup, Changes(), reason)
     if credited_by is not None:
         reason = f"Payment {payment.payment_id} was credited before, by {credited_by}."
@@ -194,8 +196,21 @@ def _old_news(topup: Topup) -> Effect:
     return Effect(EventOutcome.IGNORED, topup, Changes(), reason)
 
 
+def _taken_back(topup: Topup, payment: GatewayPayment) -> str:
+    """Tell a person what the gateway has taken back of a payment already; empty if nothing."""
+    amounts = [
+        one.amount
+        for one in topup.reversals
+        if one.payment_id == payment.payment_id and one.state is ReversalState.TAKEN
+    ]
+    if not amounts:
+        return ""
+    return f" The gateway has taken back {sum(amounts)} minor units of it already."
+
+
 def _for_review(topup: Topup, payment: GatewayPayment, reason: str, now_ms: int) -> Effect:
     """Stop the top-up until a person has looked at it; nothing is credited."""
+    reason += _taken_back(topup, payment)
     stopped = replace(
         topup,
         state=TopupState.NEEDS_REVIEW,

@@ -406,6 +406,8 @@ class Resolution:
     topup_id: str
     """The top-up that it was tied to; empty where it was not."""
     time_ms: int
+    fingerprint: str = ""
+    """A digest of the command, so that its repeat is told that it was done."""
 
 
 class EventMoney(StrEnum):

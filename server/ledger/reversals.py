@@ -65,8 +65,10 @@ def _effect(state: State, topup: Topup, report: GatewayReversal, now_ms: int) ->
     problem = _problem(topup, known, report)
     if problem:
         return Effect(EventOutcome.NEEDS_REVIEW, topup, Changes(), problem)
+    by_hand = _by_hand(topup, report)
     if known is not None and _says_nothing_new(known, report):
-        return Effect(EventOutcome.DUPLICATE, topup, Changes())
+        outcome = EventOutcome.NEEDS_REVIEW if by_hand else EventOutcome.DUPLICATE
+        return Effect(outcome, topup, Changes(), by_hand)
     noted = Reversal(
         reversal_id=report.reversal_id,
         payment_id=report.payment_id,
@@ -79,6 +81,8 @@ def _effect(state: State, topup: Topup, report: GatewayReversal, now_ms: int) ->
     changed = replace(
         _with_reversal(topup, noted), update_time_ms=now_ms, version=topup.version + 1
     )
+    if by_hand:
+        return Effect(EventOutcome.NEEDS_REVIEW, changed, Changes(topups=(changed,)), by_hand)
     has_to_be_debited = noted.state is ReversalState.TAKEN
     if topup.state not in _CREDITED or noted.is_debited == has_to_be_debited:
         return Effect(EventOutcome.APPLIED, changed, Changes(topups=(changed,)))
@@ -111,6 +115,20 @@ def _problem(topup: Topup, known: Reversal | None, report: GatewayReversal) -> s
     if known.is_final and report.is_final and known.state is not report.state:
         return f"{what} was {known.state} for good and is now {report.state}."
     return ""
+
+
+def _by_hand(topup: Topup, report: GatewayReversal) -> str:
+    """Say that only a person knows whether a wallet has the money; empty where the ledger does.
+
+    The payment of a top-up that waits for review may be put into a wallet by hand, which the top-up
+    does not tell. The report is noted all the same, for when the top-up is credited after all.
+    """
+    if topup.state is not TopupState.NEEDS_REVIEW:
+        return ""
+    return (
+        f"The {report.kind.lower()} {report.reversal_id} is of payment {report.payment_id}, whose "
+        "top-up waits for review: if a wallet was given that payment, take this out of it."
+    )
 
 
 def _says_nothing_new(known: Reversal, report: GatewayReversal) -> bool:

@@ -1,7 +1,12 @@
-"""The rules of settling what could not be applied: by a person, with a reason, once."""
+"""The rules of settling what could not be applied: by a person, with a reason, once.
+
+The command that settled an event may come again, because its answer was lost: it is told that it
+was done. Any other is refused.
+"""
 
 from dataclasses import replace
 
+from server.ledger import chain
 from server.ledger.commands import AdjustWallet, DismissEvent, TieToTopup
 from server.ledger.decisions import Accepted, Decision, EventReply
 from server.ledger.events import Effect, topup_not_found
@@ -25,14 +30,17 @@ from server.ledger.records import (
 from server.ledger.rejection import Reason, Rejection
 from server.ledger.state import Changes, State
 
+Settling = TieToTopup | AdjustWallet | DismissEvent
+"""The commands that settle an event."""
+
 
 def tie_to_topup(state: State, command: TieToTopup, now_ms: int) -> Decision:
     """Credit the top-up with the event's payment, as its own webhook would have.
 
     The amounts have to agree: where they do not, a wallet is adjusted instead.
     """
-    event = _open_event(state, command.event_key)
-    if isinstance(event, Rejection):
+    event = _open_event(state, command)
+    if not isinstance(event, GatewayEvent):
         return event
     topup = state.topups[command.topup_id]
     if topup is None or topup.customer_id != command.customer_id:
@@ -51,9 +59,7 @@ def tie_to_topup(state: State, command: TieToTopup, now_ms: int) -> Decision:
     effect: Effect = credit_captured(state, topup, payment, credited_by, now_ms)
     if effect.outcome is not EventOutcome.APPLIED:
         return _topup_state(command, f"cannot take it: {effect.reason}")
-    resolution = Resolution(
-        command.by, command.why, effect.topup.transaction_id, topup.topup_id, now_ms
-    )
+    resolution = _resolution(command, effect.topup.transaction_id, topup.topup_id, now_ms)
     return _settled(event, resolution, effect.changes)
 
 
@@ -63,8 +69,8 @@ def adjust_wallet(state: State, command: AdjustWallet, now_ms: int) -> Decision:
     Never more than the event tells of, and in its direction only. What the gateway took may bring
     the wallet below zero, as it would have by itself.
     """
-    event = _open_event(state, command.event_key)
-    if isinstance(event, Rejection):
+    event = _open_event(state, command)
+    if not isinstance(event, GatewayEvent):
         return event
     if command.settlement_key is None or event.amount is None:
         return _misfit(event, "tells of no money that moved: it can only be dismissed")
@@ -107,29 +113,38 @@ def adjust_wallet(state: State, command: AdjustWallet, now_ms: int) -> Decision:
         now_ms,
     )
     changes = Changes(wallets=(wallet,), transactions=(entry,))
-    resolution = Resolution(command.by, command.why, entry.transaction_id, "", now_ms)
-    return _settled(event, resolution, changes)
+    return _settled(event, _resolution(command, entry.transaction_id, "", now_ms), changes)
 
 
 def dismiss(state: State, command: DismissEvent, now_ms: int) -> Decision:
     """Settle an event without moving money."""
-    event = _open_event(state, command.event_key)
-    if isinstance(event, Rejection):
+    event = _open_event(state, command)
+    if not isinstance(event, GatewayEvent):
         return event
-    return _settled(event, Resolution(command.by, command.why, "", "", now_ms), Changes())
+    return _settled(event, _resolution(command, "", "", now_ms), Changes())
 
 
-def _open_event(state: State, key: str) -> GatewayEvent | Rejection:
+def _open_event(state: State, command: Settling) -> GatewayEvent | Decision:
+    """Return the event to settle, or the answer where it does not wait any more."""
+    key = command.event_key
     event = state.events[key]
     if event is None:
         return Rejection(Reason.EVENT_NOT_FOUND, f"There is no event {key}.", {"event_key": key})
-    if event.outcome is not EventOutcome.NEEDS_REVIEW:
-        return Rejection(
-            Reason.EVENT_SETTLED,
-            f"Event {key} does not wait for review: it is {event.outcome}.",
-            {"event_key": key, "outcome": event.outcome},
-        )
-    return event
+    if event.outcome is EventOutcome.NEEDS_REVIEW:
+        return event
+    settled_by = event.resolution.fingerprint if event.resolution else ""
+    if settled_by == chain.resolution_fingerprint(command):
+        return Accepted(EventReply(event.outcome, None), Changes())
+    return Rejection(
+        Reason.EVENT_SETTLED,
+        f"Event {key} does not wait for review: it is {event.outcome}.",
+        {"event_key": key, "outcome": event.outcome},
+    )
+
+
+def _resolution(command: Settling, transaction_id: str, topup_id: str, now_ms: int) -> Resolution:
+    fingerprint = chain.resolution_fingerprint(command)
+    return Resolution(command.by, command.why, transaction_id, topup_id, now_ms, fingerprint)
 
 
 def _settled(event: GatewayEvent, resolution: Resolution, changes: Changes) -> Accepted:

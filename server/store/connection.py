@@ -56,6 +56,8 @@ _CLOSE_SECONDS: Final = 1.0
 _THREADS: Final = ThreadPoolExecutor(max_workers=16, thread_name_prefix="mongodb")
 _WRITE_CONFLICT: Final = 112
 _DUPLICATE_KEY: Final = 11_000
+_MOMENT_GONE: Final = frozenset({239, 246})
+"""SnapshotTooOld and SnapshotUnavailable: a moment that cannot be read, unlike the next one."""
 _LARGEST_READ: Final = 10_000
 
 
@@ -155,7 +157,37 @@ def found(
     query: Mapping[str, Any],
     **options: Any,  # noqa: ANN401 - whatever the command takes
 ) -> list[Document]:
-    """Read all matching documents as they were durably committed (read concern majority).
+    """Read all matching documents as they were durably committed (read concern majority)."""
+    return _read(database, collection, query, {"level": "majority"}, options)[0]
+
+
+class Moment:
+    """Reads several collections as they were durably committed at one moment: the first read's."""
+
+    def __init__(self, database: BlockingDatabase) -> None:
+        self._database = database
+        self._read_concern: Document = {"level": "snapshot"}
+
+    def found(
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        **options: Any,  # noqa: ANN401 - whatever the command takes
+    ) -> list[Document]:
+        """Read all matching documents."""
+        documents, time = _read(self._database, collection, query, self._read_concern, options)
+        self._read_concern = {"level": "snapshot", "atClusterTime": time}
+        return documents
+
+
+def _read(
+    database: BlockingDatabase,
+    collection: str,
+    query: Mapping[str, Any],
+    read_concern: Document,
+    options: Mapping[str, Any],
+) -> tuple[list[Document], Any]:
+    """Return all matching documents, and the cluster time of a snapshot.
 
     A plain command costs less than a driver's cursor, and there is one round trip in all but the
     largest answers.
@@ -164,17 +196,17 @@ def found(
         find=collection,
         filter=query,
         batchSize=_LARGEST_READ,
-        readConcern={"level": "majority"},
+        readConcern=read_concern,
         **options,
     )
     with store_errors():
-        answer = database.command(command, codec_options=CODEC_OPTIONS)
+        answer = first = database.command(command, codec_options=CODEC_OPTIONS)
         documents: list[Document] = answer["cursor"]["firstBatch"]
         while answer["cursor"]["id"]:
             more: SON[str, Any] = SON(getMore=answer["cursor"]["id"], collection=collection)
             answer = database.command(more, codec_options=CODEC_OPTIONS)
             documents += answer["cursor"]["nextBatch"]
-    return documents
+        return documents, first["cursor"].get("atClusterTime")
 
 
 def written(
@@ -221,6 +253,8 @@ def store_errors() -> Iterator[None]:
 
 def is_transient(error: PyMongoError) -> bool:
     """Tell whether the same may succeed later: an election, a shutdown, a lost connection."""
+    if isinstance(error, OperationFailure) and error.code in _MOMENT_GONE:
+        return True
     return isinstance(error, ConnectionFailure) or any(
         error.has_error_label(label)
         for label in ("TransientTransactionError", "RetryableWriteError", "RetryableError")

@@ -358,6 +358,7 @@ def event_document(event: GatewayEvent) -> Document:
             "transaction_id": event.resolution.transaction_id,
             "topup_id": event.resolution.topup_id,
             "time": DatetimeMS(event.resolution.time_ms),
+            "fingerprint": event.resolution.fingerprint,
         }
     return document
 
@@ -422,6 +423,7 @@ def _read_resolution(document: Document | None) -> Resolution | None:
         transaction_id=document["transaction_id"],
         topup_id=document["topup_id"],
         time_ms=int(document["time"]),
+        fingerprint=document.get("fingerprint", ""),
     )
 
 

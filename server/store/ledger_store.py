@@ -1,10 +1,10 @@
 """The store of the commit path: loads what a batch needs, writes what it changed, all or nothing.
 
-Reading happens before the transaction, and only what was durably committed is read. Every record
-that a batch changes is written under a guard: it must still be what was read (a version, or the
-fields of an order that were relied upon), and what did not exist must still not exist. So a commit
-is exactly as good as if its reads had been inside, and no transaction stays open while commands are
-decided.
+Reading happens before the transaction, as everything was durably committed at one moment: a refusal
+or a repeated answer writes nothing, and has to be true of that moment. Every record that a batch
+changes is written under a guard: it must still be what was read (a version, or the fields of an
+order that were relied upon), and what did not exist must still not exist. So a commit is exactly as
+good as if its reads had been inside, and no transaction stays open while commands are decided.
 """
 
 import time
@@ -33,7 +33,7 @@ from server.store.connection import (
     BlockingSession,
     Database,
     Document,
-    found,
+    Moment,
     in_thread,
     is_transient,
     store_errors,
@@ -71,20 +71,21 @@ class LedgerStore:
         unknown = self._recognise(needs.customers, state)
 
         def load(database: BlockingDatabase) -> None:
+            moment = Moment(database)
             if unknown:
-                _load_customers(database, unknown, state)
+                _load_customers(moment, unknown, state)
             if needs.wallets_of:
-                _load_wallets(database, needs.wallets_of, state, read)
+                _load_wallets(moment, needs.wallets_of, state, read)
             if needs.orders:
-                _load_orders(database, needs.orders, state, read)
+                _load_orders(moment, needs.orders, state, read)
             if needs.transactions_by_key:
-                _load_transactions(database, needs, state)
+                _load_transactions(moment, needs, state)
             if needs.topups or needs.topups_by_key:
-                _load_topups(database, needs, state, read)
+                _load_topups(moment, needs, state, read)
             if needs.credits:
-                _load_credits(database, needs.credits, state)
+                _load_credits(moment, needs.credits, state)
             if needs.events:
-                _load_events(database, needs.events, state, read)
+                _load_events(moment, needs.events, state, read)
 
         await in_thread(self._database, load)
         self._customers.add(customer for customer in unknown if state.customers[customer])
@@ -110,46 +111,44 @@ class LedgerStore:
         return unknown
 
 
-def _load_customers(database: BlockingDatabase, unknown: list[str], state: State) -> None:
+def _load_customers(moment: Moment, unknown: list[str], state: State) -> None:
     query = {"_id": _any_of(unknown)}
-    documents_found = found(database, schema.CUSTOMERS, query, projection={"_id": 1})
+    documents_found = moment.found(schema.CUSTOMERS, query, projection={"_id": 1})
     existing = {document["_id"] for document in documents_found}
     for customer in unknown:
         state.customers[customer] = customer in existing
 
 
-def _load_wallets(
-    database: BlockingDatabase, customers: set[str], state: State, read: _Read
-) -> None:
+def _load_wallets(moment: Moment, customers: set[str], state: State, read: _Read) -> None:
     for customer in customers:
         state.wallets[customer] = {}
     query = {"customer_id": _any_of(customers)}
-    for document in found(database, schema.WALLETS, query):
+    for document in moment.found(schema.WALLETS, query):
         wallet: Wallet = documents.read_wallet(document)
         state.wallets[wallet.customer_id][wallet.currency_code] = wallet
         read.wallet_versions[wallet.key] = wallet.version
 
 
-def _load_orders(database: BlockingDatabase, orders: set[str], state: State, read: _Read) -> None:
+def _load_orders(moment: Moment, orders: set[str], state: State, read: _Read) -> None:
     state.orders = dict.fromkeys(orders)
-    for document in found(database, schema.ORDERS, {"_id": _any_of(orders)}):
+    for document in moment.found(schema.ORDERS, {"_id": _any_of(orders)}):
         order = documents.read_order(document)
         state.orders[order.order_id] = order
         read.orders[order.order_id] = order
         read.order_guards[order.order_id] = documents.order_guard(document)
 
 
-def _load_transactions(database: BlockingDatabase, needs: Needs, state: State) -> None:
+def _load_transactions(moment: Moment, needs: Needs, state: State) -> None:
     state.transactions_by_key = dict.fromkeys(needs.transactions_by_key)
     keys = {documents.idempotency_id(key) for key in needs.transactions_by_key}
     query = {"idempotency_id": _any_of(keys)}
-    for document in found(database, schema.TRANSACTIONS, query):
+    for document in moment.found(schema.TRANSACTIONS, query):
         transaction = documents.read_transaction(document)
         if transaction.idempotency is not None:
             state.transactions_by_key[transaction.idempotency.key] = transaction
 
 
-def _load_topups(database: BlockingDatabase, needs: Needs, state: State, read: _Read) -> None:
+def _load_topups(moment: Moment, needs: Needs, state: State, read: _Read) -> None:
     state.topups = dict.fromkeys(needs.topups)
     state.topups_by_key = dict.fromkeys(needs.topups_by_key)
     keys = {documents.idempotency_id(key) for key in needs.topups_by_key}
@@ -159,20 +158,17 @@ def _load_topups(database: BlockingDatabase, needs: Needs, state: State, read: _
         if values
     ]
     query = either[0] if len(either) == 1 else {"$or": either}
-    for document in found(database, schema.TOPUPS, query):
+    for document in moment.found(schema.TOPUPS, query):
         topup = documents.read_topup(document)
         state.topups[topup.topup_id] = topup
         state.topups_by_key[topup.idempotency.key] = topup
         read.topup_versions[topup.topup_id] = topup.version
 
 
-def _load_credits(
-    database: BlockingDatabase, payments: set[GatewayPaymentKey], state: State
-) -> None:
+def _load_credits(moment: Moment, payments: set[GatewayPaymentKey], state: State) -> None:
     state.credits = dict.fromkeys(payments)
     by_id = {documents.idempotency_id(payment.credit_key): payment for payment in payments}
-    for document in found(
-        database,
+    for document in moment.found(
         schema.TRANSACTIONS,
         {"idempotency_id": _any_of(by_id)},
         projection={"idempotency_id": 1, "topup_id": 1},
@@ -181,9 +177,9 @@ def _load_credits(
         state.credits[payment] = document.get("topup_id") or document["_id"]
 
 
-def _load_events(database: BlockingDatabase, events: set[str], state: State, read: _Read) -> None:
+def _load_events(moment: Moment, events: set[str], state: State, read: _Read) -> None:
     state.events = dict.fromkeys(events)
-    for document in found(database, schema.EVENTS, {"_id": _any_of(events)}):
+    for document in moment.found(schema.EVENTS, {"_id": _any_of(events)}):
         event = documents.read_event(document)
         state.events[event.received.key] = event
         read.events.add(event.received.key)

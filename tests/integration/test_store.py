@@ -451,24 +451,6 @@ async def test_validators_refuse_what_the_service_would_never_write(
         await write(database, collection, "insert", [changed])
 
 
-async def test_the_indexes_keep_what_must_be_unique(harness: Harness) -> None:
-    """Sequence, key and gateway payment are unique in the database itself, beside the rules."""
-    indexes = await harness.database.wallet_transactions.index_information()
-    unique_keys = {
-        tuple(name for name, _ in index["key"]) for index in indexes.values() if index.get("unique")
-    }
-    assert unique_keys == {
-        ("customer_id", "currency", "sequence"),
-        ("idempotency_id",),
-        ("gateway", "gateway_payment_id"),
-    }
-    wallets = await harness.database.wallets.index_information()
-    assert any(
-        index.get("unique") and [name for name, _ in index["key"]] == ["customer_id", "currency"]
-        for index in wallets.values()
-    )
-
-
 async def test_every_call_is_audited_without_secrets(harness: Harness) -> None:
     """What was asked, by whom and how it ended is written down; tokens and notes are not."""
     customer = await harness.customer(100)

@@ -419,6 +419,18 @@ async def test_conflicts_after_a_lost_answer_are_not_called_nothing_done() -> No
             await work.submit(payment())
 
 
+async def test_a_store_that_refuses_after_a_lost_answer_is_not_called_nothing_done() -> None:
+    """Where an earlier attempt may have been written, whatever ends the next one is Unavailable."""
+    store = store_with(100)
+    store.faults.append(Fault.REQUEST_LOST)
+    store.refuses = lambda _: not store.faults
+    async with committer(store, Notes()) as work:
+        with pytest.raises(Unavailable):
+            await work.submit(payment())
+        with pytest.raises(CommandFailed):
+            await work.submit(payment())
+
+
 async def test_one_that_always_conflicts_does_not_take_its_neighbours_along() -> None:
     """A command that loses for ever is found and told; the other seven of its batch succeed."""
     store, notes = store_with(100), Notes()

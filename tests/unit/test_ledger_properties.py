@@ -296,7 +296,8 @@ class AnyHistory(RuleBasedStateMachine):
         """Have an event come that belongs to no top-up."""
         event = received("razorpay", (payment_id, amount), number)
         money, outcome = Money("INR", amount), EventOutcome.NEEDS_REVIEW
-        self.do(RecordEvent(event, outcome, "unknown", "", payment_id, money))
+        stray = GatewayPayment(payment_id, "", GatewayPaymentStatus.CAPTURED, money)
+        self.do(RecordEvent(event, outcome, "unknown", stray))
 
     @precondition(lambda self: self.ledger.events)
     @rule(
@@ -325,7 +326,7 @@ class AnyHistory(RuleBasedStateMachine):
             )
         elif how in {"credit", "debit"}:
             money = Money("INR", amount if how == "credit" else -amount)
-            self.do(AdjustWallet(name, customer, money, "asha", "why"))
+            self.do(AdjustWallet(name, event.settlement_key, customer, money, "asha", "why"))
         else:
             self.do(DismissEvent(name, "asha", "why"))
 

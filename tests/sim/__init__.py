@@ -1,0 +1,1 @@
+"""The deterministic simulator: whole histories of the service, replayed exactly by their seed."""

@@ -35,7 +35,6 @@ from server.ledger.records import (
     EventOrigin,
     EventOutcome,
     FreezeCause,
-    GatewayPaymentKey,
     IdempotencyKey,
     Order,
     OrderPaymentMethod,
@@ -92,9 +91,9 @@ class Ledger:
         by_key = {one.idempotency.key: one for one in self.entries if one.idempotency}
         topups_by_key = {one.idempotency.key: one for one in self.topups.values()}
         credited = {
-            GatewayPaymentKey(one.gateway, one.gateway_payment_id): one.topup_id
-            for one in self.entries
-            if one.type is TransactionType.TOPUP
+            payment: entry.topup_id or entry.transaction_id
+            for payment in needs.credits
+            if (entry := by_key.get(payment.credit_key))
         }
         state = State(
             customers={one: one in CUSTOMERS for one in needs.customers},
@@ -121,7 +120,7 @@ class Ledger:
         if isinstance(decision, Accepted):
             self._check_step(state, decision.changes)
             self._take(decision.changes)
-            if isinstance(command, AdjustWallet):
+            if isinstance(command, AdjustWallet) and decision.changes:
                 key = WalletKey(command.customer_id, command.amount.currency_code)
                 self.adjusted[key] += command.amount.minor_units
             self._check_repeat(command, decision)

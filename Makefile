@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## Show the main job in a minute: top-up, payment, refund, bo
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the money path against its baselines; writes build/bench/latest.json.
-	@$(BIN)/python tests/bench $(BENCH_OPTIONS)
+	@$(BIN)/python tests/bench money $(BENCH_OPTIONS)
 
 .PHONY: setup
 setup: $(INSTALLED) ## Create .venv with everything that the other targets need.

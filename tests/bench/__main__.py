@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import bench_growth
 import bench_money
 import click
 from bench_books import BooksDiffer
@@ -115,6 +116,33 @@ def money(
     outcome = _run(bench_money.run(plan, cases, _tell))
     part = part_of(outcome.samples, outcome.measures, outcome.absent)
     _report("money", part, outcome.samples, json_file, earlier_file)
+
+
+@bench.command()
+@_measured(seconds=6.0, rounds=2, warmup=1.0)
+@click.option(
+    "--wallets",
+    type=click.IntRange(min=2_000),
+    default=100_000,
+    show_default=True,
+    help="Wallets of the grown database; it has ten times as many entries.",
+)
+@_filed
+def growth(
+    *,
+    seconds: float,
+    rounds: int,
+    warmup: float,
+    load_processes: int,
+    wallets: int,
+    json_file: Path,
+    earlier_file: Path | None,
+) -> None:
+    """Payments and reads with a million entries in the database, beside an empty one."""
+    plan = Plan(rounds, seconds, warmup, load_processes)
+    outcome = _run(bench_growth.run(plan, wallets, _tell))
+    part = part_of(outcome.samples, outcome.measures)
+    _report("growth", part, outcome.samples, json_file, earlier_file)
 
 
 def _report(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench_cases import SATURATION, SHARES, open_loop
+from bench_cases import SHARES, open_loop
 from bench_figures import Figures
 from bench_svg import Chart, Series, svg_of
 
@@ -23,18 +23,19 @@ def plot(part: Figures, folder: Path) -> list[Path]:
 
 def _charts(part: Figures) -> Iterator[tuple[str, Chart]]:
     open_loops = [
-        case for share in SHARES if (case := part["cases"].get(open_loop(share))) is not None
+        (100 * share, case)
+        for share in SHARES
+        if (case := part["cases"].get(open_loop(share))) is not None
     ]
     if open_loops:
-        measured = [*open_loops, part["cases"][SATURATION]]
         yield (
             "latency_over_load",
             Chart(
                 "Payments: latency over load, from when each was due",
-                "payments/s (the last point is the closed loop at saturation)",
+                "load, % of the saturation rate",
                 "latency, ms",
                 [
-                    Series(name, [(case["per_second"], case[field]) for case in measured])
+                    Series(name, [(load, case[field]) for load, case in open_loops])
                     for name, field in _QUANTILES
                 ],
                 is_logarithmic=True,

@@ -13,7 +13,7 @@ BASELINE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: $(INSTALLED) ## Run everything on this machine: MongoDB, sandbox gateway, server, sidecar.
@@ -29,6 +29,14 @@ demo: $(INSTALLED) ## Show the main job in a minute: top-up, payment, refund, bo
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the money path against its baselines; writes build/bench/latest.json.
 	@$(BIN)/python tests/bench money $(BENCH_OPTIONS)
+
+.PHONY: bench-growth
+bench-growth: $(INSTALLED) ## Measure with a million stored transactions beside none; some minutes.
+	@$(BIN)/python tests/bench growth $(BENCH_OPTIONS)
+
+.PHONY: bench-soak
+bench-soak: $(INSTALLED) ## Watch the server's memory under load for ten minutes.
+	@$(BIN)/python tests/bench soak $(BENCH_OPTIONS)
 
 .PHONY: setup
 setup: $(INSTALLED) ## Create .venv with everything that the other targets need.

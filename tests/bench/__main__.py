@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import bench_growth
 import bench_money
+import bench_soak
 import click
 from bench_books import BooksDiffer
 from bench_cases import CASES, SATURATION
@@ -143,6 +144,22 @@ def growth(
     outcome = _run(bench_growth.run(plan, wallets, _tell))
     part = part_of(outcome.samples, outcome.measures)
     _report("growth", part, outcome.samples, json_file, earlier_file)
+
+
+@bench.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=10),
+    default=600.0,
+    show_default=True,
+    help="How long; 60 give a first impression.",
+)
+@_filed
+def soak(*, seconds: float, json_file: Path, earlier_file: Path | None) -> None:
+    """Half of the saturation rate for ten minutes: the server's memory must not grow."""
+    soaked = _run(bench_soak.run(seconds, _tell))
+    part = part_of(soaked.samples, soaked.measures) | {"memory": soaked.memory}
+    _report("soak", part, soaked.samples, json_file, earlier_file)
 
 
 def _report(

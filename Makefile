@@ -17,7 +17,7 @@ BASELINE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: $(INSTALLED) ## Run everything on this machine: MongoDB, sandbox gateway, server, sidecar.
@@ -32,7 +32,15 @@ demo: $(INSTALLED) ## Show the main job in a minute: top-up, payment, refund, bo
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the money path against its baselines; writes build/bench/latest.json.
-	@$(BIN)/python tests/bench $(BENCH_OPTIONS)
+	@$(BIN)/python tests/bench money $(BENCH_OPTIONS)
+
+.PHONY: bench-growth
+bench-growth: $(INSTALLED) ## Measure with a million stored transactions beside none; some minutes.
+	@$(BIN)/python tests/bench growth $(BENCH_OPTIONS)
+
+.PHONY: bench-soak
+bench-soak: $(INSTALLED) ## Watch the server's memory under load for ten minutes.
+	@$(BIN)/python tests/bench soak $(BENCH_OPTIONS)
 
 .PHONY: bench-verify
 bench-verify: $(INSTALLED) ## Measure the proof of the books at 1,000,000 transactions.

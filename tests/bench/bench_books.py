@@ -3,13 +3,18 @@
 import time
 from typing import Final
 
-from bench_requests import CUSTOMERS, funded_wallet
+from bench_cases import HOT, SPREAD
+from bench_ledger import funded_wallet
+from bench_requests import customers_of
 from pymongo.uri_parser import parse_uri
 
 from server.ledger.books import Difference
 from server.store import documents, schema
-from server.store.books import verify_books
+from server.store.books import BooksReport, verify_books
 from server.store.connection import connect
+
+CUSTOMERS: Final = (*customers_of(HOT), *customers_of(SPREAD))
+"""Everyone who has a wallet, unless it is a database of millions."""
 
 _DIFFERENCES_SHOWN: Final = 10
 
@@ -38,12 +43,19 @@ async def seed(uri: str) -> None:
             await database[collection].insert_many(rows)
 
 
-async def prove(uri: str, acknowledged: int) -> int:
-    """Verify the books, and that each acknowledged payment is in them; return how many are.
+async def prove(uri: str, acknowledged: int, entries_before: int = len(CUSTOMERS)) -> int:
+    """Verify the books, and that each acknowledged entry is in them; return how many came.
 
     Raises:
         BooksDiffer: with the first differences.
     """
+    came = (await _verified(uri)).transactions - entries_before
+    if came < acknowledged:
+        raise BooksDiffer(f"{acknowledged} entries were acknowledged, the books have {came}.")
+    return came
+
+
+async def _verified(uri: str) -> BooksReport:
     differences: list[Difference] = []
     with connect(uri) as database:
         report = await verify_books(database, differences.append)
@@ -53,7 +65,4 @@ async def prove(uri: str, acknowledged: int) -> int:
             for difference in differences[:_DIFFERENCES_SHOWN]
         )
         raise BooksDiffer(f"The books have {len(differences)} differences:\n{shown}")
-    paid = report.transactions - len(CUSTOMERS)
-    if paid < acknowledged:
-        raise BooksDiffer(f"{acknowledged} payments were acknowledged, the books have {paid}.")
-    return paid
+    return report

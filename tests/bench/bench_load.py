@@ -1,115 +1,142 @@
 """A process that makes load: `bench_load.py <worker number>`.
 
-It reads one job after another as lines of JSON and answers each with a line. Its callers form a
-closed loop: each pays the next order as soon as the last one is answered. Requests and answers are
-bytes, so that the load costs as little as it can.
+It reads one job after another as lines of JSON and answers each with a line. In a closed loop each
+caller pays the next order as soon as the last one is answered. In an open loop payments are due at
+fixed times, whatever becomes of those before; their latency counts from when they were due, so
+that a server that stalls is charged with everybody who would have come meanwhile. Requests and
+answers are bytes, so that the load costs as little as it can.
 """
 
 import asyncio
+import gc
+import itertools
 import json
 import sys
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import grpc
-from bench_cases import HOT, SPREAD
-from bench_latency import Latencies, bucket_of
-from bench_requests import PAY_WITH_WALLET, payments, token
+from bench_jobs import Job, Tally
+from bench_latency import bucket_of
+from bench_requests import Payments, token
 from google.rpc import error_details_pb2, status_pb2
 
 _CALL_SECONDS: Final = 30.0
 _LAST_CALLS_SECONDS: Final = 2.0
+_CHANNELS: Final = 4
+"""Connections of a process, so that all workers behind a port get their share."""
+_MOST_IN_FLIGHT: Final = 10_000
+"""Where an open loop waits; what is due meanwhile still counts from when it was due."""
+_UNANSWERED: Final = "UNANSWERED"
+_GARBAGE_THRESHOLD: Final = 50_000
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 
-Pay = Callable[[bytes], Awaitable[bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Load for one case. Times are CLOCK_MONOTONIC in seconds, the same for all processes."""
-
-    address: str
-    wallets: str
-    callers: int
-    measure_from: float
-    """What is answered before is warm-up."""
-    measure_until: float
-    """From here on nothing is sent any more."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a process saw of one case."""
-
-    payments: int = 0
-    """Answered well within the time that is measured."""
-    acknowledged: int = 0
-    """Answered well at any time."""
-    latencies: Latencies = field(default_factory=Latencies)
-    """Of `payments`."""
-    errors: Counter[str] = field(default_factory=Counter)
-    """Status code and reason -> how often, at any time."""
-
-    def message(self) -> dict[str, Any]:
-        """Return what `read_tally` reads."""
-        return {
-            "payments": self.payments,
-            "acknowledged": self.acknowledged,
-            "latencies": dict(self.latencies),
-            "errors": dict(self.errors),
-        }
-
-
-def read_tally(message: dict[str, Any]) -> Tally:
-    """Read what a process answered."""
-    return Tally(
-        payments=message["payments"],
-        acknowledged=message["acknowledged"],
-        latencies=Latencies({int(key): count for key, count in message["latencies"].items()}),
-        errors=Counter(message["errors"]),
-    )
+Pay = Callable[[], Awaitable[Any]]
 
 
 async def make_load(job: Job, draw: Callable[[], bytes]) -> Tally:
     """Carry out a job; what is not answered soon after its end is given up."""
     tally = Tally()
     metadata = (("authorization", f"Bearer {token()}"),)
-    async with grpc.aio.insecure_channel(job.address) as channel:
-        method: Any = channel.unary_unary(
-            PAY_WITH_WALLET, request_serializer=None, response_deserializer=None
+    async with AsyncExitStack() as channels:
+        methods = itertools.cycle(
+            [await _method(channels, job) for _ in range(min(_CHANNELS, job.callers or _CHANNELS))]
         )
 
-        def pay(request: bytes) -> Awaitable[bytes]:
-            call: Awaitable[bytes] = method(request, metadata=metadata, timeout=_CALL_SECONDS)
+        def pay() -> Awaitable[Any]:
+            call: Awaitable[Any] = next(methods)(draw(), metadata=metadata, timeout=_CALL_SECONDS)
             return call
 
-        callers = [asyncio.create_task(_call(job, pay, draw, tally)) for _ in range(job.callers)]
-        remaining = job.measure_until - asyncio.get_running_loop().time()
-        await asyncio.wait(callers, timeout=remaining + _LAST_CALLS_SECONDS)
-        for caller in callers:
-            caller.cancel()
-        ended = await asyncio.gather(*callers, return_exceptions=True)
-    for outcome in ended:
-        if isinstance(outcome, Exception):
-            raise outcome
+        if job.rate:
+            calls = await _begin_open_loop(job, pay, tally)
+        else:
+            calls = {asyncio.create_task(_caller(job, pay, tally)) for _ in range(job.callers)}
+        await _finish(job, calls)
     return tally
 
 
-async def _call(job: Job, pay: Pay, draw: Callable[[], bytes], tally: Tally) -> None:
+async def _method(channels: AsyncExitStack, job: Job) -> Any:
+    """Open a connection of its own, and return the RPC on it."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    channel = await channels.enter_async_context(
+        grpc.aio.insecure_channel(job.address, options=options)
+    )
+    return channel.unary_unary(job.method, request_serializer=None, response_deserializer=None)
+
+
+async def _caller(job: Job, pay: Pay, tally: Tally) -> None:
     now = asyncio.get_running_loop().time
     while (started := now()) < job.measure_until:
-        try:
-            await pay(draw())
-        except grpc.aio.AioRpcError as error:
-            tally.errors[_reason(error)] += 1
+        if not await _is_paid(pay, tally):
             continue
         ended = now()
-        tally.acknowledged += 1
         if job.measure_from <= ended < job.measure_until:
             tally.payments += 1
             tally.latencies[bucket_of(ended - started)] += 1
+
+
+async def _begin_open_loop(job: Job, pay: Pay, tally: Tally) -> set[asyncio.Task[None]]:
+    """Send what is due until the end; return what is not answered by then."""
+    now = asyncio.get_running_loop().time
+    in_flight: set[asyncio.Task[None]] = set()
+    room = asyncio.Semaphore(_MOST_IN_FLIGHT)
+
+    def answered(call: asyncio.Task[None]) -> None:
+        in_flight.discard(call)
+        room.release()
+
+    begin = now()
+    for number in itertools.count():
+        due = begin + number / job.rate
+        if due >= job.measure_until:
+            return in_flight
+        await asyncio.sleep(due - now())
+        await room.acquire()
+        call = asyncio.create_task(_due_call(job, pay, tally, due))
+        in_flight.add(call)
+        call.add_done_callback(answered)
+    raise AssertionError("an open loop ends")
+
+
+async def _due_call(job: Job, pay: Pay, tally: Tally, due: float) -> None:
+    now = asyncio.get_running_loop().time
+    is_measured = job.measure_from <= due
+    try:
+        is_paid = await _is_paid(pay, tally)
+    except asyncio.CancelledError:
+        tally.errors[_UNANSWERED] += 1
+        if is_measured:  # It has waited until now at least.
+            tally.latencies[bucket_of(now() - due)] += 1
+        raise
+    if is_paid and is_measured:
+        tally.payments += 1
+        tally.latencies[bucket_of(now() - due)] += 1
+
+
+async def _is_paid(pay: Pay, tally: Tally) -> bool:
+    """Make a call, and note how it ended."""
+    try:
+        await pay()
+    except grpc.aio.AioRpcError as error:
+        tally.errors[_reason(error)] += 1
+        return False
+    tally.acknowledged += 1
+    return True
+
+
+async def _finish(job: Job, calls: set[asyncio.Task[None]]) -> None:
+    """Wait for the last answers for a while; then give up what is left."""
+    if not calls:
+        return
+    calls = set(calls)
+    remaining = job.measure_until - asyncio.get_running_loop().time()
+    await asyncio.wait(calls, timeout=max(0.0, remaining) + _LAST_CALLS_SECONDS)
+    for call in calls:
+        call.cancel()
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
@@ -124,15 +151,20 @@ def _reason(error: grpc.aio.AioRpcError) -> str:
 
 
 async def _work(worker: int) -> None:
-    draws = {wallets: payments(wallets, 2 * worker + hot) for hot, wallets in enumerate(_WALLETS)}
+    payments = Payments(worker)
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
     while line := await asyncio.to_thread(sys.stdin.readline):
         job = Job(**json.loads(line))
-        tally = await make_load(job, draws[job.wallets])
+        draw = _same(job.request) if job.request else payments.of_wallets(job.wallets)
+        tally = await make_load(job, draw)
         sys.stdout.write(json.dumps(tally.message()) + "\n")
         sys.stdout.flush()
 
 
-_WALLETS: Final = (SPREAD, HOT)
+def _same(request: str) -> Callable[[], bytes]:
+    serialised = bytes.fromhex(request)
+    return lambda: serialised
 
 
 if __name__ == "__main__":

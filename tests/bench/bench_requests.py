@@ -1,4 +1,4 @@
-"""Who pays for what: the wallets, the token, and payments as the bytes that go over the wire.
+"""Who pays for what: the customers, the token, and payments as the bytes that go over the wire.
 
 All texts have fixed lengths, so that each payment is as large as every other.
 """
@@ -15,41 +15,31 @@ from typing import Final
 import jwt
 from bench_cases import HOT
 
-from server.ledger.commands import PayOrder
-from server.ledger.decide import decide
-from server.ledger.decisions import Accepted, PaymentReply
-from server.ledger.money import Money
-from server.ledger.posting import Cause, empty_wallet, gateway_account, post
-from server.ledger.records import (
-    NO_METADATA,
-    IdempotencyKey,
-    Transaction,
-    TransactionType,
-    Wallet,
-    WalletKey,
-)
-from server.ledger.state import State
-from server.rpc import conversion
-from server.rpc.edge import SERVICE
+from server.rpc.edge import SERVICE, required_scope
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
-PAY_WITH_WALLET: Final = f"/{SERVICE.full_name}/PayWithWallet"
 JWT_ALGORITHM: Final = "HS256"
+CALLER: Final = "order-service"
+CURRENCY: Final = "INR"
+PRICE_MINOR_UNITS: Final = 12_345
+HOT_CUSTOMER: Final = "customer-hot-00"
+DRIVER_WORKER: Final = 50
+FILLING_WORKER: Final = 60
+"""Numbers of the workers that are no load processes; these have the ones below."""
 
 _JWT_SECRET: Final = "bench-secret-of-at-least-thirty-two-bytes"
-_CALLER: Final = "order-service"
-_CURRENCY: Final = "INR"
-_GATEWAY: Final = "razorpay"
-_HOT_CUSTOMER: Final = "customer-hot-00"
-_SPREAD_CUSTOMERS: Final = tuple(f"customer-{number:06}" for number in range(1_000))
-_BALANCE_MINOR_UNITS: Final = 10**12
-_PRICE_MINOR_UNITS: Final = 12_345
+_SCOPES: Final = " ".join(sorted({required_scope(method) for method in SERVICE.methods}))
 _NUMBER: Final = "############"
 _NUMBERS_OF_A_WORKER: Final = 10**10
 
-CUSTOMERS: Final = (_HOT_CUSTOMER, *_SPREAD_CUSTOMERS)
-"""Everyone who has a wallet."""
+
+def method(name: str) -> str:
+    """Return the full name of an RPC."""
+    return f"/{SERVICE.full_name}/{name}"
+
+
+PAY_WITH_WALLET: Final = method("PayWithWallet")
 
 
 def key_set() -> str:
@@ -60,67 +50,60 @@ def key_set() -> str:
 
 
 def token() -> str:
-    """Return a token that may pay, good for longer than any run."""
+    """Return a token that may do everything, good for longer than any run."""
     now = int(time.time())
     claims = {
         "iss": "wallet-payment",
         "aud": "wallet-payment",
-        "sub": _CALLER,
+        "sub": CALLER,
         "iat": now,
         "exp": now + 86_400,
-        "scope": "payment.write",
+        "scope": _SCOPES,
     }
     return jwt.encode(claims, _JWT_SECRET, JWT_ALGORITHM, headers={"kid": "bench"})
 
 
-def funded_wallet(customer_id: str, now_ms: int) -> tuple[Wallet, Transaction]:
-    """Return a wallet with its first entry, a top-up that no load uses up."""
-    return post(
-        empty_wallet(WalletKey(customer_id, _CURRENCY), now_ms),
-        TransactionType.TOPUP,
-        _BALANCE_MINOR_UNITS,
-        gateway_account(_GATEWAY, _CURRENCY),
-        Cause(
-            topup_id=f"top_{customer_id}",
-            gateway=_GATEWAY,
-            gateway_payment_id=f"pay_{customer_id}",
-        ),
-        now_ms,
-    )
+def customers_of(wallets: int) -> tuple[str, ...]:
+    """Name the owners of so many wallets; the hot one's if it is `HOT`."""
+    if wallets == HOT:
+        return (HOT_CUSTOMER,)
+    return tuple(f"customer-{number:06}" for number in range(wallets))
 
 
-def payments(wallets: str, worker: int) -> Callable[[], bytes]:
-    """Return what draws one payment after another, each of an order and a key of its own.
+def numbers_of(worker: int) -> "itertools.count[int]":
+    """Return the numbers of a worker's payments; no other worker has them."""
+    return itertools.count(worker * _NUMBERS_OF_A_WORKER)
+
+
+def order_id(number: int) -> str:
+    """Name an order."""
+    return f"order-{number:012}"
+
+
+def checkout_key(number: int) -> str:
+    """Return the idempotency key of an order's payment."""
+    return f"checkout-{number:012}"
+
+
+class Payments:
+    """Draws one payment after another, each of an order and a key of its own.
 
     A payment is serialised once for each customer; then only the number is put into it. Workers
     with different numbers never make the same payment.
     """
-    customers = (_HOT_CUSTOMER,) if wallets == HOT else _SPREAD_CUSTOMERS
-    templates = [_Template.of(customer) for customer in customers]
-    numbers = itertools.count(worker * _NUMBERS_OF_A_WORKER)
-    draw = random.Random(worker).choice  # noqa: S311 - it picks wallets, not secrets
-    return lambda: draw(templates).payment(next(numbers))
 
+    def __init__(self, worker: int) -> None:
+        self._numbers = numbers_of(worker)
+        self._draw = random.Random(worker).choice  # noqa: S311 - it picks wallets, not secrets
+        self._templates: dict[int, list[_Template]] = {}
 
-def sample_response() -> bytes:
-    """Return the answer to a payment, as the service itself would write it."""
-    customer_id = _SPREAD_CUSTOMERS[0]
-    now_ms = time.time_ns() // 1_000_000
-    request = _request(customer_id)
-    key = IdempotencyKey(_CALLER, "PayWithWallet", request.idempotency_key)
-    wallet, _ = funded_wallet(customer_id, now_ms)
-    state = State(
-        customers={customer_id: True},
-        wallets={customer_id: {_CURRENCY: wallet}},
-        orders={request.order_id: None},
-        transactions_by_key={key: None},
-    )
-    amount = Money(_CURRENCY, _PRICE_MINOR_UNITS)
-    command = PayOrder(customer_id, request.order_id, amount, key, NO_METADATA)
-    decision = decide(state, command, now_ms)
-    assert isinstance(decision, Accepted)
-    assert isinstance(decision.reply, PaymentReply)
-    return conversion.payment_response(decision.reply).SerializeToString()
+    def of_wallets(self, wallets: int) -> Callable[[], bytes]:
+        """Return what draws payments from so many wallets; from the hot one if it is `HOT`."""
+        if wallets not in self._templates:
+            customers = customers_of(wallets)
+            self._templates[wallets] = [_Template.of(customer) for customer in customers]
+        templates, numbers, draw = self._templates[wallets], self._numbers, self._draw
+        return lambda: draw(templates).payment(next(numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +116,14 @@ class _Template:
 
     @classmethod
     def of(cls, customer_id: str) -> "_Template":
-        serialised = _request(customer_id).SerializeToString()
-        return cls(*serialised.split(_NUMBER.encode()))
+        request = service.PayWithWalletRequest(
+            customer_id=customer_id,
+            order_id=f"order-{_NUMBER}",
+            amount=resources.Money(currency_code=CURRENCY, minor_units=PRICE_MINOR_UNITS),
+            idempotency_key=f"checkout-{_NUMBER}",
+        )
+        return cls(*request.SerializeToString().split(_NUMBER.encode()))
 
     def payment(self, number: int) -> bytes:
         digits = b"%012d" % number
         return b"".join((self.before, digits, self.between, digits, self.after))
-
-
-def _request(customer_id: str) -> service.PayWithWalletRequest:
-    return service.PayWithWalletRequest(
-        customer_id=customer_id,
-        order_id=f"order-{_NUMBER}",
-        amount=resources.Money(currency_code=_CURRENCY, minor_units=_PRICE_MINOR_UNITS),
-        idempotency_key=f"checkout-{_NUMBER}",
-    )

@@ -1,27 +1,25 @@
-"""The run: MongoDB, servers and load processes are started, then measured case by case.
+"""Case by case: load is put on, and what comes of it is measured.
 
 Cases alternate in rounds, and their figures are sums over all rounds: whatever else the machine
 does meanwhile, it does to both sides of a ratio.
 """
 
 import asyncio
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Final
 
-import bench_books
-from bench_cases import ECHO, Case
+from bench_cases import PAYMENT, SATURATION, Case
+from bench_jobs import Job, Tally, read_tally
 from bench_latency import Latencies
-from bench_load import Job, Tally, read_tally
-from bench_processes import Program, cpu_seconds, forget_peak, peak_mebibytes, running_program
+from bench_processes import Program, cpu_seconds, forget_peak, peak_mebibytes
+from bench_requests import PAY_WITH_WALLET
 
 from server.store.connection import connect
-from server.store.embedded import embedded_mongod
+
+Tell = Callable[[str], None]
 
 _START_SECONDS: Final = 0.2
 """From sending the jobs to the first call, for all processes to get theirs."""
@@ -29,14 +27,36 @@ _START_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run."""
+    """How long what is run."""
 
-    cases: Sequence[Case]
     rounds: int
     seconds: float
     """How long a case is measured in each round."""
     warmup_seconds: float
     load_processes: int
+
+    @property
+    def total_seconds(self) -> float:
+        """How long a case is under load in the whole run."""
+        return self.rounds * (_START_SECONDS + self.warmup_seconds + self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """A target, and who puts load on it."""
+
+    address: str
+    server_pids: tuple[int, ...]
+    """Empty where the load does the work itself."""
+    loads: Sequence[Program]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a case calls, if it is no payment."""
+
+    method: str
+    request: bytes
 
 
 @dataclass(slots=True)
@@ -45,6 +65,8 @@ class Sample:
 
     case: Case
     seconds: float = 0.0
+    due: float = 0.0
+    """Calls that an open loop had to make."""
     payments: int = 0
     acknowledged: int = 0
     latencies: Latencies = field(default_factory=Latencies)
@@ -63,78 +85,60 @@ class Sample:
         self.errors += tally.errors
 
 
-async def run(plan: Plan, tell: Callable[[str], None]) -> list[Sample]:
-    """Carry out a plan, prove the books, and return what was measured; `tell` takes progress.
+async def run_rounds(
+    plan: Plan,
+    samples: Sequence[Sample],
+    rigs: Mapping[str, Rig],
+    mongod_pid: int,
+    tell: Tell,
+    calls: Mapping[str, Call] | None = None,
+) -> None:
+    """Measure all cases in rounds; `rigs` by target, `calls` by what a case requests.
 
     Raises:
-        BooksDiffer, ProgramEnded, EmbeddedMongoError.
+        ProgramEnded.
     """
-    samples = [Sample(case) for case in plan.cases]
-    targets = dict.fromkeys(case.target for case in plan.cases)
-    async with AsyncExitStack() as resources:
-        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        uri = await resources.enter_async_context(embedded_mongod(folder))
-        uris = {target: bench_books.uri_of_database(uri, f"bench_{target}") for target in targets}
-        for target, target_uri in uris.items():
-            if target != ECHO:
-                await bench_books.seed(target_uri)
-        async with AsyncExitStack() as programs:
-            servers = {
-                target: await programs.enter_async_context(
-                    running_program("bench_server.py", target, target_uri)
-                )
-                for target, target_uri in uris.items()
-            }
-            workers = [
-                await programs.enter_async_context(running_program("bench_load.py", str(number)))
-                for number in range(plan.load_processes)
-            ]
-            addresses = {
-                target: str((await server.read())["address"]) for target, server in servers.items()
-            }
-            mongod_pid = await _pid_of_mongod(uri)
-            for number in range(1, plan.rounds + 1):
-                for sample in samples:
-                    tell(f"round {number} of {plan.rounds}: {sample.case.name}")
-                    target = sample.case.target
-                    machinery = _Machinery(
-                        servers[target].pid, mongod_pid, addresses[target], workers
-                    )
-                    await _measure(plan, sample, machinery)
-        for target, target_uri in uris.items():
-            if target != ECHO:
-                acknowledged = sum(
-                    sample.acknowledged for sample in samples if sample.case.target == target
-                )
-                paid = await bench_books.prove(target_uri, acknowledged)
-                tell(f"{target}: the books prove {paid} payments, {acknowledged} acknowledged")
-    return samples
+    for number in range(1, plan.rounds + 1):
+        for sample in samples:
+            tell(f"round {number} of {plan.rounds}: {sample.case.name}")
+            rig = rigs[sample.case.target]
+            call = (calls or {}).get(sample.case.request, Call(PAY_WITH_WALLET, b""))
+            rate = _saturation(samples) * sample.case.share if sample.case.share else 0.0
+            await measure(plan, sample, rig, mongod_pid, call, rate)
 
 
-@dataclass(frozen=True, slots=True)
-class _Machinery:
-    """The processes that one case takes."""
-
-    server_pid: int
-    mongod_pid: int
-    address: str
-    workers: Sequence[Program]
-
-
-async def _measure(plan: Plan, sample: Sample, machinery: _Machinery) -> None:
-    """Put a case's load on for one round, and add what came of it to the sample."""
+async def measure(
+    plan: Plan,
+    sample: Sample,
+    rig: Rig,
+    mongod_pid: int,
+    call: Call,
+    rate: float,
+) -> None:
+    """Put a case's load on once, and add what came of it to the sample; `rate` is in calls/s."""
+    assert (sample.case.request == PAYMENT) is not bool(call.request), "a read says what it reads"
     measure_from = time.monotonic() + _START_SECONDS + plan.warmup_seconds
     measure_until = measure_from + plan.seconds
+    sample.due += rate * plan.seconds
     jobs = [
-        Job(machinery.address, sample.case.wallets, share, measure_from, measure_until)
-        for share in _shares(sample.case.callers, len(machinery.workers))
+        Job(
+            address=rig.address,
+            wallets=sample.case.wallets,
+            callers=share,
+            rate=rate / len(rig.loads),
+            method=call.method,
+            request=call.request.hex(),
+            measure_from=measure_from,
+            measure_until=measure_until,
+        )
+        for share in _shares(sample.case.callers, len(rig.loads))
     ]
     _, *tallies = await asyncio.gather(
-        _watch(sample, machinery, measure_from, measure_until),
+        _watch(sample, rig, mongod_pid, measure_from, measure_until),
         *(
-            worker.ask(asdict(job))
-            for worker, job in zip(machinery.workers, jobs, strict=True)
-            if job.callers
+            load.ask(asdict(job))
+            for load, job in zip(rig.loads, jobs, strict=True)
+            if job.callers or job.rate
         ),
     )
     for tally in tallies:
@@ -142,47 +146,53 @@ async def _measure(plan: Plan, sample: Sample, machinery: _Machinery) -> None:
         sample.add(read_tally(tally))
 
 
+async def pid_of_mongod(uri: str) -> int:
+    """Return the process id of the MongoDB."""
+    with connect(uri) as database:
+        return int((await database.client.admin.command("serverStatus"))["pid"])
+
+
 async def _watch(
-    sample: Sample, machinery: _Machinery, measure_from: float, measure_until: float
+    sample: Sample, rig: Rig, mongod_pid: int, measure_from: float, measure_until: float
 ) -> None:
     """Add to the sample what the processes use from one moment to another."""
     await _sleep_until(measure_from)
-    forget_peak(machinery.server_pid)
-    forget_peak(machinery.mongod_pid)
-    before = _used(machinery)
+    watched = (*rig.server_pids, mongod_pid)
+    forget_peak(watched)
+    before = _used(rig, mongod_pid)
     await _sleep_until(measure_until)
-    server, mongod, load = (now - then for now, then in zip(_used(machinery), before, strict=True))
+    used = (now - then for now, then in zip(_used(rig, mongod_pid), before, strict=True))
+    server, mongod, load = used
     sample.seconds += measure_until - measure_from
     sample.server_cpu_seconds += server
     sample.mongod_cpu_seconds += mongod
     sample.load_cpu_seconds += load
     sample.server_peak_mebibytes = max(
-        sample.server_peak_mebibytes, peak_mebibytes(machinery.server_pid)
+        sample.server_peak_mebibytes, peak_mebibytes(rig.server_pids)
     )
-    sample.mongod_peak_mebibytes = max(
-        sample.mongod_peak_mebibytes, peak_mebibytes(machinery.mongod_pid)
-    )
+    sample.mongod_peak_mebibytes = max(sample.mongod_peak_mebibytes, peak_mebibytes([mongod_pid]))
 
 
-def _used(machinery: _Machinery) -> tuple[float, float, float]:
+def _used(rig: Rig, mongod_pid: int) -> tuple[float, float, float]:
     """Return the CPU seconds used so far by server, MongoDB, and load processes together."""
     return (
-        cpu_seconds(machinery.server_pid),
-        cpu_seconds(machinery.mongod_pid),
-        sum(cpu_seconds(worker.pid) for worker in machinery.workers),
+        cpu_seconds(rig.server_pids),
+        cpu_seconds([mongod_pid]),
+        cpu_seconds(load.pid for load in rig.loads),
     )
 
 
-def _shares(callers: int, workers: int) -> list[int]:
+def _saturation(samples: Sequence[Sample]) -> float:
+    """Return the calls a second at which the closed loop has saturated the service so far."""
+    found = next(sample for sample in samples if sample.case.name == SATURATION)
+    return found.payments / found.seconds
+
+
+def _shares(callers: int, loads: int) -> list[int]:
     """Spread callers over processes as evenly as can be."""
-    each, more = divmod(callers, workers)
-    return [each + (number < more) for number in range(workers)]
+    each, more = divmod(callers, loads)
+    return [each + (number < more) for number in range(loads)]
 
 
 async def _sleep_until(moment: float) -> None:
     await asyncio.sleep(max(0.0, moment - time.monotonic()))
-
-
-async def _pid_of_mongod(uri: str) -> int:
-    with connect(uri) as database:
-        return int((await database.client.admin.command("serverStatus"))["pid"])

@@ -14,13 +14,16 @@ from unittest.mock import patch
 
 import grpc
 import structlog
-from bench_cases import ECHO, GROUP, PER_REQUEST
+from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST
+from bench_ledger import funded_wallet, paid
 from bench_per_request import CommitterPerRequest
-from bench_requests import JWT_ALGORITHM, PAY_WITH_WALLET, key_set, sample_response
+from bench_requests import HOT_CUSTOMER, JWT_ALGORITHM, PAY_WITH_WALLET, key_set
 
 import server.app
 from server.app import running_server
+from server.commit.committer import wall_clock_ms
 from server.config import Settings, load_settings
+from server.rpc import conversion
 from server.rpc.edge import SERVICE
 from server.rpc.server import rpc_server
 from server.store.connection import Database
@@ -34,7 +37,9 @@ async def echo(_: str) -> AsyncIterator[str]:
 
     Neither request nor answer is parsed, and both are as large as the service's.
     """
-    response = sample_response()
+    now_ms = wall_clock_ms()
+    wallet = funded_wallet(HOT_CUSTOMER, now_ms)[0]
+    response = conversion.payment_response(paid(wallet, 0, now_ms).reply).SerializeToString()
 
     async def answer(_request: bytes, _context: Any) -> bytes:
         return response
@@ -85,6 +90,8 @@ def _settings(uri: str) -> Settings:
 _TARGETS: Final[dict[str, Callable[[str], AbstractAsyncContextManager[str]]]] = {
     ECHO: echo,
     GROUP: group,
+    EMPTY: group,
+    GROWN: group,
     PER_REQUEST: per_request,
 }
 

@@ -1,0 +1,297 @@
+"""Every query that the store issues finds what it wants by an index, however much is stored."""
+
+import ast
+import importlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from bson import Int64
+from google.protobuf.timestamp_pb2 import Timestamp
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+
+import server.store
+from harness import Harness, event_of, payment_of, running_harness, with_database
+from server.commit.committer import Committer
+from server.ledger.commands import DismissEvent
+from server.metrics import Metrics
+from server.store import books, connection, schema, seed
+from server.store.ledger_store import LedgerStore
+from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
+from wallet_payment.v1 import resources_pb2 as resources
+from wallet_payment.v1 import wallet_payment_service_pb2 as service
+
+_STORE: Final = Path(server.store.__file__).parent
+_DRIVER_CALLS: Final = frozenset(
+    {
+        *("found", "find", "find_one", "written", "write", "command", "aggregate", "distinct"),
+        *("update_one", "update_many", "replace_one", "delete_one", "delete_many"),
+        *("find_one_and_update", "count_documents", "bulk_write"),
+    }
+)
+_WITHOUT_A_QUERY: Final = frozenset(
+    {
+        *("insert", "getMore", "killCursors", "commitTransaction", "abortTransaction"),
+        *("hello", "isMaster", "ping", "endSessions", "listCollections", "listIndexes"),
+        *("create", "createIndexes", "collMod"),
+    }
+)
+_BEFORE_ALL_TIMES: Final = 1
+_AFTER_ALL_TIMES: Final = 4_000_000_000
+
+Function = tuple[str, str]
+"""A module of the store and the name of a function in it, `Class.method` for a method."""
+
+
+class Recorder(CommandListener):
+    """Keeps the commands that the driver sends; it sends them from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._commands: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Keep a command."""
+        with self._lock:
+            self._commands.append({"name": event.command_name, **event.command})
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """How it ended does not matter."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """How it ended does not matter."""
+
+    def commands(self) -> list[dict[str, Any]]:
+        """Return what was sent so far."""
+        with self._lock:
+            return list(self._commands)
+
+
+def querying_functions() -> set[Function]:
+    """Return the store's functions that call the driver, themselves or by a private function.
+
+    `connection` is left out: it has the calls that the others make.
+    """
+    found: set[Function] = set()
+    for file in sorted(_STORE.glob("*.py")):
+        if file.stem in {"connection", "embedded", "__init__"}:
+            continue
+        calls = {name: called_by(node) for name, node in functions_of(ast.parse(file.read_text()))}
+        wanted = set(_DRIVER_CALLS)
+        while True:
+            querying = {name for name, called in calls.items() if called & wanted}
+            private = {name.rpartition(".")[2] for name in querying}
+            private = {name for name in private if name.startswith("_")}
+            if private <= wanted:
+                break
+            wanted |= private
+        found |= {(file.stem, name) for name in querying}
+    return found
+
+
+def functions_of(module: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Go through a module's functions and its classes' methods."""
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield f"{node.name}.{method.name}", method
+
+
+def called_by(function: ast.AST) -> set[str]:
+    """Return the names that a function calls, without what they are called on."""
+    called = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                called.add(node.func.id)
+            elif isinstance(node.func, ast.Attribute):
+                called.add(node.func.attr)
+    return called
+
+
+def watch(functions: set[Function], monkeypatch: pytest.MonkeyPatch) -> set[Function]:
+    """Have the functions note that they are called, in the set that is returned."""
+    called: set[Function] = set()
+
+    def noting(function: Function, original: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **named: Any) -> Any:
+            called.add(function)
+            return original(*arguments, **named)
+
+        return noted
+
+    for module_name, name in functions:
+        owner: Any = importlib.import_module(f"server.store.{module_name}")
+        *path, attribute = name.split(".")
+        for part in path:
+            owner = getattr(owner, part)
+        original = noting((module_name, name), getattr(owner, attribute))
+        monkeypatch.setattr(owner, attribute, original)
+    return called
+
+
+@pytest.fixture
+async def recorded(
+    mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Harness, Recorder, set[Function]]]:
+    """A service on a database of its own, what it sends to MongoDB, and what was called for it."""
+    recorder = Recorder()
+
+    def listened_to(uri: str, **options: Any) -> Any:
+        return AsyncIOMotorClient(uri, event_listeners=[recorder], **options)
+
+    monkeypatch.setattr(connection, "AsyncIOMotorClient", listened_to)
+    called = watch(querying_functions(), monkeypatch)
+    uri = with_database(mongodb_uri, "query_plans")
+    async with running_harness(uri, poll_interval_seconds=0.05) as running:
+        yield running, recorder, called
+
+
+async def everything_happens(harness: Harness) -> None:
+    """Have the service do each thing that it can do, at least once."""
+    customer_id = await harness.customer(balance=1_000)
+    order_id = await harness.order(customer_id, 300)
+    await harness.pay(customer_id, 300, order_id)
+    await harness.refund(customer_id, order_id, 100)
+    topup = await harness.initiate(customer_id, 700)
+    await harness.verify(topup)
+    await harness.topup(topup)
+    for anyone in (customer_id, await harness.customer()):
+        await harness.call("GetStatus", service.GetStatusRequest(customer_id=anyone))
+    await harness.call(
+        "GetOrderPayment",
+        service.GetOrderPaymentRequest(customer_id=customer_id, order_id=order_id),
+    )
+    await reads_lists(harness, customer_id)
+    await harness.initiate(customer_id, 900)  # The gateway is to be asked about it.
+    another_amount = payment_of(topup, amount=600)
+    assert (await harness.deliver(event_of("payment.captured", another_amount)))[0] == 200
+
+
+async def reads_lists(harness: Harness, customer_id: str) -> None:
+    """Ask for the customer's transactions with every combination of filters and a second page."""
+    times = {
+        "start_time": Timestamp(seconds=_BEFORE_ALL_TIMES),
+        "end_time": Timestamp(seconds=_AFTER_ALL_TIMES),
+    }
+    types = [resources.TRANSACTION_TYPE_PAYMENT, resources.TRANSACTION_TYPE_TOPUP]
+    for filters in (
+        {},
+        {"currency_code": "INR"},
+        {"types": types},
+        times,
+        {"currency_code": "INR", "types": types, **times},
+    ):
+        request = service.ListTransactionsRequest(customer_id=customer_id, page_size=1)
+        request.MergeFrom(service.ListTransactionsRequest(**filters))
+        first = await harness.call("ListTransactions", request)
+        assert first.next_page_token
+        request.page_token = first.next_page_token
+        await harness.call("ListTransactions", request)
+
+
+async def operators_look(harness: Harness) -> None:
+    """Do what operators do: review, reconcile, prove the books, prepare for development."""
+    uri = harness.settings.mongodb_uri.get_secret_value()
+    with connection.connect(uri) as database:
+        await seed.seed_development(database)
+        queries, records = MongoQueries(database), MongoGatewayRecords(database)
+        async with Committer(LedgerStore(database), Metrics()) as committer:
+            [event] = await records.waiting(limit=10)
+            assert await records.event(event.received.key) == event
+            assert await queries.topup_by_id("razorpay", event.topup_id)
+            await committer.submit(DismissEvent(event.received.key, "a test", "a test"))
+        entries = [
+            entry
+            async for entry in records.gateway_entries(
+                "razorpay", _BEFORE_ALL_TIMES * 1_000, _AFTER_ALL_TIMES * 1_000
+            )
+        ]
+        assert entries
+        due = await MongoPollSchedule(database).claim_due(
+            _AFTER_ALL_TIMES * 1_000, 10, lambda topup: topup.expire_time_ms
+        )
+        assert due
+        assert (await books.verify_books(database, print)).differences == 0
+
+
+def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return a command's queries, each as MongoDB is asked to explain it."""
+    name = command["name"]
+    collection = command[name]
+    match name:
+        case "find":
+            parts = ("filter", "sort", "limit", "projection", "hint")
+            yield {name: collection, **{part: command[part] for part in parts if part in command}}
+        case "update":
+            for statement in command["updates"]:
+                yield {name: collection, "updates": [statement]}
+        case "delete":
+            for statement in command["deletes"]:
+                yield {name: collection, "deletes": [statement]}
+        case "aggregate" | "count" | "distinct" | "findAndModify":
+            own = ("name", "lsid", "txnNumber", "$db", "$clusterTime", "readConcern")
+            yield {part: value for part, value in command.items() if part not in own}
+        case _:
+            assert name in _WITHOUT_A_QUERY, f"say here whether {name} looks for documents"
+
+
+def stages_of(plan: Any) -> set[str]:
+    """Return the names of all stages in a plan, wherever they stand."""
+    if isinstance(plan, list):
+        return set().union(*map(stages_of, plan))
+    if not isinstance(plan, dict):
+        return set()
+    own = {plan["stage"]} if isinstance(plan.get("stage"), str) else set()
+    return own | stages_of([part for key, part in plan.items() if key != "rejectedPlans"])
+
+
+async def explained(database: Any, query: Mapping[str, Any]) -> set[str]:
+    """Return the stages of the plan that MongoDB has chosen for a query."""
+    plan = await database.command({"explain": dict(query), "verbosity": "queryPlanner"})
+    return stages_of(plan)
+
+
+async def test_no_query_goes_through_a_whole_collection(
+    recorded: tuple[Harness, Recorder, set[Function]],
+) -> None:
+    """Each query of all that the store can do uses an index, and sorts by it.
+
+    A new query that nothing here leads to fails this test, too: add what leads to it.
+    """
+    harness, recorder, called = recorded
+    await everything_happens(harness)
+    await operators_look(harness)
+
+    assert querying_functions() - called == set(), "nothing here has led to these queries"
+    slow = set()
+    for command in recorder.commands():
+        for query in plans_of(command):
+            if await explained(harness.database, query) & {"COLLSCAN", "SORT"}:
+                slow.add(str(query))
+    assert slow == set()
+
+
+async def test_a_query_without_an_index_would_be_found(mongodb_uri: str) -> None:
+    """The plan of a query for which there is no index shows it, so that the test above can fail."""
+    uri = with_database(mongodb_uri, "query_plans_without")
+    with connection.connect(uri) as database:
+        await schema.migrate(database)
+        await database[schema.ORDERS].insert_one({"_id": "order", "amount": Int64(1)})
+        by_amount = {"find": schema.ORDERS, "filter": {"amount": 1}}
+        update = {"update": schema.ORDERS, "updates": [{"q": {"amount": 1}, "u": {"$set": {}}}]}
+
+        assert "COLLSCAN" in await explained(database, by_amount)
+        assert "COLLSCAN" in await explained(database, update)
+        assert "SORT" in await explained(database, {**by_amount, "sort": {"amount": 1}})

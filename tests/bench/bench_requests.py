@@ -98,7 +98,7 @@ def payments(wallets: str, worker: int) -> Callable[[], bytes]:
     customers = (_HOT_CUSTOMER,) if wallets == HOT else _SPREAD_CUSTOMERS
     templates = [_Template.of(customer) for customer in customers]
     numbers = itertools.count(worker * _NUMBERS_OF_A_WORKER)
-    draw = random.Random(worker).choice  # noqa: S311 - it picks wallets, not secrets
+    draw = random.Random(worker).choice
     return lambda: draw(templates).payment(next(numbers))
 
 

@@ -1,6 +1,7 @@
 """A round of chaos: everything is started, suffers, heals, and is held to account."""
 
 import asyncio
+import base64
 import json
 import os
 import sys
@@ -174,11 +175,12 @@ async def _captured(http: aiohttp.ClientSession, sandbox_url: str) -> dict[str, 
     """Return what the gateway has captured, as it tells it itself."""
     async with http.get(f"{sandbox_url}/sandbox/orders") as answer:
         orders = (await answer.json())["items"]
+    account = base64.b64encode(f"{KEY_ID}:{KEY_SECRET}".encode()).decode()
     captured: dict[str, int] = {}
     for order in orders:
         if order["status"] == "paid":
             url = f"{sandbox_url}/v1/orders/{order['id']}/payments"
-            async with http.get(url, auth=aiohttp.BasicAuth(KEY_ID, KEY_SECRET)) as answer:
+            async with http.get(url, headers={"Authorization": f"Basic {account}"}) as answer:
                 payments = (await answer.json())["items"]
             captured |= {one["id"]: one["amount"] for one in payments if one["captured"]}
     return captured

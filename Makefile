@@ -75,6 +75,13 @@ protos: $(INSTALLED) ## Check the contract: style, comments, format, compatibili
 tests: $(INSTALLED) ## Run the tests.
 	$(BIN)/pytest
 
+CHAOS_SECONDS ?= 300
+CHAOS_SEED ?= 1
+
+.PHONY: chaos
+chaos: $(INSTALLED) ## Kill and stop everything under load for five minutes; prove that no money is lost.
+	@PYTHONPATH=tests $(BIN)/python tests/chaos/chaos.py --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
+
 .PHONY: browser
 browser: chromium $(BROWSER_INSTALLED) ## Test the checkout page in a real browser; pictures go to build/browser.
 	WALLET_TEST_CHROMIUM='$(CHROMIUM)' $(BIN)/pytest tests/browser

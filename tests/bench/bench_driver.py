@@ -38,7 +38,7 @@ def make_load(
     assert job.callers == 1, "the driver has one caller"
     tally = Tally()
     customers = customers_of(job.wallets)
-    draw = random.Random(DRIVER_WORKER).choice  # noqa: S311 - it picks wallets, not secrets
+    draw = random.Random(DRIVER_WORKER).choice
     while time.monotonic() < job.measure_until:
         customer_id = draw(customers)
         if customer_id not in wallets:

@@ -184,7 +184,7 @@ class CommitterPerRequest:
 def _wait_seconds(attempt: int) -> float:
     """Return the wait after so many failed attempts: exponential, with full jitter."""
     longest = _FIRST_WAIT_SECONDS * _WAIT_GROWTH ** min(attempt, _MOST_GROWTHS)
-    return min(longest, _LONGEST_WAIT_SECONDS) * random.random()  # noqa: S311 - no secret
+    return min(longest, _LONGEST_WAIT_SECONDS) * random.random()
 
 
 async def _commit(session: AsyncIOMotorClientSession) -> None:

@@ -94,7 +94,7 @@ class Payments:
 
     def __init__(self, worker: int) -> None:
         self._numbers = numbers_of(worker)
-        self._draw = random.Random(worker).choice  # noqa: S311 - it picks wallets, not secrets
+        self._draw = random.Random(worker).choice
         self._templates: dict[int, list[_Template]] = {}
 
     def of_wallets(self, wallets: int) -> Callable[[], bytes]:

@@ -20,7 +20,7 @@ from chaos_checks import Verdict, check
 from chaos_faults import Faults, Targets
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from gateway_adapters.sandbox import SandboxSettings, sandbox_app
+from gateway_adapters.sandbox import RazorpaySandboxSettings, SandboxSettings, sandbox_app
 from harness import (
     IMPATIENT,
     KEY_ID,
@@ -122,10 +122,12 @@ async def _running(
         sidecar_address = f"127.0.0.1:{free_port()}"
         sandbox = sandbox_app(
             SandboxSettings(
-                key_id=KEY_ID,
-                key_secret=KEY_SECRET,
-                webhook_secret=WEBHOOK_SECRET,
-                webhook_url=f"http://{sidecar_address}/webhooks/razorpay",
+                (
+                    RazorpaySandboxSettings(
+                        *(KEY_ID, KEY_SECRET, WEBHOOK_SECRET),
+                        f"http://{sidecar_address}/webhooks/razorpay",
+                    ),
+                )
             ),
             http,
         )

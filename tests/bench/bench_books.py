@@ -8,9 +8,10 @@ from bench_ledger import funded_wallet
 from bench_requests import customers_of
 from pymongo.uri_parser import parse_uri
 
-from server.ledger.books import BooksReport, Difference
+from server.ledger.books import Difference
 from server.store import documents, schema
 from server.store.books import verify_books
+from server.store.books_state import BooksReport
 from server.store.connection import connect
 
 CUSTOMERS: Final = (*customers_of(HOT), *customers_of(SPREAD))

@@ -95,6 +95,14 @@ properties: $(INSTALLED) ## Look for histories that break the rules of money: EX
 	WALLET_PROPERTY_EXAMPLES=$(or $(EXAMPLES),3000) $(BIN)/pytest -q --timeout=0 \
 		tests/unit/test_ledger_properties.py tests/unit/test_ledger_independence.py
 
+.PHONY: sim
+sim: $(INSTALLED) ## Simulate histories full of faults: SEEDS=1-1000; PLAN='...' replays a report's.
+	@cd tests && ../$(BIN)/python -m sim $(or $(SEEDS),1-1000) $(if $(PLAN),--plan '$(PLAN)') $(if $(TRACE),--trace)
+
+.PHONY: sim-planted
+sim-planted: $(INSTALLED) ## Plant bugs one by one, and tell how many seeds it takes to find each.
+	@cd tests && ../$(BIN)/python -m sim $(or $(SEEDS),1-2000) --all-planted
+
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff check --fix

@@ -407,6 +407,7 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "razorpay_key_secret": KEY_SECRET,
             "razorpay_webhook_secrets": WEBHOOK_SECRET,
             "razorpay_checkout_url": f"{sandbox_url}/checkout",
+            "stripe_checkout_url": f"{sandbox_url}/checkout",
             "razorpay_upi_email": "shop@example.com",
             "razorpay_upi_contact": "+919000090000",
             "stripe_secret_key": STRIPE_SECRET_KEY,

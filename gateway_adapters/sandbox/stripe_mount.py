@@ -13,6 +13,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway_adapters.sandbox.stripe import StripeRoutes
 from gateway_adapters.sandbox.stripe_account import StripeAccount
+from gateway_adapters.sandbox.stripe_checkout import StripeCheckout
 from gateway_adapters.sandbox.stripe_control import StripeControl
 from gateway_adapters.sandbox.stripe_signing import StripeSigner
 from gateway_adapters.sandbox.telling import Commit
@@ -48,8 +49,7 @@ class StripeSandbox:
             self.account, commit, self.signer, secret_key=settings.secret_key
         )
         self._control = StripeControl(self.account, commit, self.signer)
-
-    checkout = None
+        self.checkout = StripeCheckout(self.account, commit, self.signer)
 
     @property
     def middleware(self) -> Middleware:

@@ -77,6 +77,7 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             **sandbox_api_urls(sandbox_url),
             **sandbox_certificates(settings.data_dir, sandbox_url),
             razorpay_checkout_url=f"{sandbox_url}/checkout",
+            stripe_checkout_url=f"{sandbox_url}/checkout",
         )
         settings = settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
         session = await resources.enter_async_context(aiohttp.ClientSession())

@@ -14,6 +14,8 @@ LEEWAY_SECONDS: Final = 30
 _MAX_TOKEN_CHARACTERS: Final = 8_192
 _MAX_CACHED_TOKENS: Final = 10_000
 _BEARER: Final = "bearer "
+_LAST_SECOND: Final = 253_402_300_799
+"""The end of the year 9999: a token may claim any number, also one that is no float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class Authenticator:
         if not isinstance(scope, str):
             raise _invalid("`scope` has to be one text with the scopes separated by spaces")
         caller = Caller(name, frozenset(scope.split()))
-        self._verified[authorization] = (caller, float(claims["exp"]) + LEEWAY_SECONDS)
+        expires = min(int(claims["exp"]), _LAST_SECOND) + LEEWAY_SECONDS
+        self._verified[authorization] = (caller, expires)
         while len(self._verified) > _MAX_CACHED_TOKENS:
             self._verified.popitem(last=False)
         return caller

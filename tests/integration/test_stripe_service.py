@@ -446,3 +446,26 @@ async def test_stripes_books_and_ours_agree(mongodb_uri: str) -> None:
         assert missing.moved.gateway_id == unheard.gateway_order_id
         await harness.verify(unheard)
         assert (await reconciliation(harness, "stripe")).discrepancies == ()
+
+
+async def test_an_intent_is_paid_on_the_checkout_page(harness: Harness) -> None:
+    """The checkout's link shows the intent; failing leaves it open, paying credits it."""
+    topup = await harness.initiate(
+        await harness.customer(), 1_500, gateway="stripe", currency="USD"
+    )
+    page = topup.checkout.url
+    assert page == f"{harness.sandbox_url}/checkout/{topup.gateway_order_id}"
+
+    async def shown(path: str = "", method: str = "GET") -> str:
+        async with harness.http.request(method, page + path) as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+    first = await shown()
+    for text in ("USD 15.00", "Stripe", topup.topup_id):
+        assert text in first
+    await shown("/fail", "POST")
+    await harness.wait_for_topup(topup, resources.TOPUP_STATE_FAILED)
+    await shown("/pay", "POST")
+    await harness.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
+    assert "The wallet has been credited." in await shown()

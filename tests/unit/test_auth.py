@@ -275,3 +275,8 @@ async def test_a_token_that_was_seen_is_still_checked_for_scope(edge: Edge) -> N
     for _ in range(2):
         assert await edge.reason(token, by_name["PayWithWallet"]) == LET_IN
         assert await edge.reason(token, by_name["RefundToWallet"]) == "SCOPE_MISSING"
+
+
+async def test_a_token_for_ever_is_a_token(edge: Edge) -> None:
+    """An `exp` that no float can hold is a time like any other: nothing unforeseen comes of it."""
+    assert await edge.reason(edge.token(exp=10**400)) == LET_IN

@@ -20,6 +20,7 @@ import aiohttp
 
 from gateway_adapters.gateway import (
     GatewayRefused,
+    GatewayUnavailable,
     InvalidTopup,
     LookupProof,
     Movement,
@@ -61,6 +62,10 @@ from server.ledger.records import (
 )
 
 _KNOWN_METHODS: Final = frozenset({"google_pay", "apple_pay"})
+_REFUND_SHOWS_MS: Final = 24 * 3_600_000
+"""After so long a lost dispute whose refund PayPal does not show had none. What is not taken PayPal
+goes on to tell for three days."""
+_ASK_AGAIN_SECONDS: Final = 300.0
 
 
 class Paypal:
@@ -77,12 +82,13 @@ class Paypal:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`now` tells the time for certificates; `clock` gives seconds that only go forward.
+        """`now` tells the time; `clock` gives seconds that only go forward.
 
         Raises:
             ValueError: `api_url` is not https, or there is no root to trust.
         """
         self._settings = settings
+        self._now = now
         self._api = PaypalApi(session, settings, clock)
         self._certificates = Certificates(session, settings, now=now, clock=clock)
 
@@ -185,9 +191,25 @@ class Paypal:
         if isinstance(fact, GatewayReversal) and told.lost_amount is not None:
             capture = await self._capture(fact.payment_id)
             if capture is None or capture.content.get("status") not in REFUNDED_STATUSES:
+                self._wait_for_refund(event)
                 # No refund tells of it, so that the dispute itself has to.
                 return lost_without_refund(told)
         return event
+
+    def _wait_for_refund(self, event: WebhookEvent) -> None:
+        """Have PayPal tell again of a dispute that was lost just now: its refund may show late.
+
+        Booked at once, the dispute would be debited, and its refund once more. What is disputed has
+        been held back since the dispute began.
+
+        Raises:
+            GatewayUnavailable.
+        """
+        age_ms = self._now().timestamp() * 1_000 - (event.report_time_ms or 0)
+        if age_ms < _REFUND_SHOWS_MS:
+            raise GatewayUnavailable(
+                "PayPal does not show yet what the lost dispute gave back.", _ASK_AGAIN_SECONDS
+            )
 
     async def _capture(self, capture_id: str) -> Answer | None:
         """Ask for a capture; None where there is none that is ours."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -159,7 +160,28 @@ async def test_a_dispute_that_is_lost_takes_the_money_once(
 async def test_a_dispute_that_is_lost_without_a_refund_takes_the_money_itself(
     bench: Bench,
 ) -> None:
-    """Where the capture shows no refund nothing else would tell of the loss."""
+    """A refund may show late, and would be debited besides: only after a day there is none."""
+    _, payment = await bench.captured()
+    await bench.events()
+    opened = await bench.control(f"captures/{payment.payment_id}/dispute")
+    await bench.control(f"disputes/{opened['dispute']['dispute_id']}/lose")
+    _, resolved, _ = bench.webhooks
+    capture = json.dumps({"id": payment.payment_id, "status": "COMPLETED"}).encode()
+
+    bench.line.due(payment.payment_id, status(200, capture))
+    with pytest.raises(GatewayUnavailable):
+        await bench.read(resolved)
+
+    bench.paypal = Paypal(
+        bench.session, bench.settings, now=lambda: datetime.now(UTC) + timedelta(hours=25)
+    )
+    bench.line.due(payment.payment_id, status(200, capture))
+    told = reversal(await bench.read(resolved))
+    assert told == ("CUSTOMER.DISPUTE.RESOLVED", ReversalKind.DISPUTE, 12_345, TAKEN, True)
+
+
+async def test_a_refund_that_shows_late_is_the_only_one_to_take_the_money(bench: Bench) -> None:
+    """The dispute that was told too early is told again, and leaves the money to its refund."""
     _, payment = await bench.captured()
     await bench.events()
     opened = await bench.control(f"captures/{payment.payment_id}/dispute")
@@ -167,8 +189,10 @@ async def test_a_dispute_that_is_lost_without_a_refund_takes_the_money_itself(
     _, resolved, _ = bench.webhooks
     capture = json.dumps({"id": payment.payment_id, "status": "COMPLETED"}).encode()
     bench.line.due(payment.payment_id, status(200, capture))
-    told = reversal(await bench.read(resolved))
-    assert told == ("CUSTOMER.DISPUTE.RESOLVED", ReversalKind.DISPUTE, 12_345, TAKEN, True)
+    with pytest.raises(GatewayUnavailable):
+        await bench.read(resolved)
+
+    assert reversal(await bench.read(resolved))[3] is RETURNED
 
 
 async def test_the_end_of_a_lost_dispute_waits_until_paypal_answers(bench: Bench) -> None:

@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from bench_cases import HOT, SPREAD
-from bench_ledger import funded_wallet
+from bench_ledger import funded
 from bench_requests import customers_of
 from pymongo.uri_parser import parse_uri
 
@@ -33,13 +33,17 @@ def uri_of_database(uri: str, name: str) -> str:
 async def seed(uri: str) -> None:
     """Make collections and indexes, and give each customer a wallet with money in it."""
     now_ms = time.time_ns() // 1_000_000
-    funded = [funded_wallet(customer_id, now_ms) for customer_id in CUSTOMERS]
+    everyone = [funded(customer_id, now_ms) for customer_id in CUSTOMERS]
     with connect(uri) as database:
         await schema.migrate(database)
         for collection, rows in (
             (schema.CUSTOMERS, [{"_id": customer_id} for customer_id in CUSTOMERS]),
-            (schema.WALLETS, [documents.wallet_document(wallet) for wallet, _ in funded]),
-            (schema.TRANSACTIONS, [documents.transaction_document(entry) for _, entry in funded]),
+            (schema.WALLETS, [documents.wallet_document(one.wallet) for one in everyone]),
+            (
+                schema.TRANSACTIONS,
+                [documents.transaction_document(one.transaction) for one in everyone],
+            ),
+            (schema.TOPUPS, [documents.topup_document(one.topup) for one in everyone]),
         ):
             await database[collection].insert_many(rows)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bench_ledger import funded_wallet, paid
+from bench_ledger import funded, paid
 from bench_requests import FILLING_WORKER, numbers_of
 from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
@@ -52,9 +52,11 @@ def fill(writer: _Writer, wallets: dict[str, int], numbers: Iterator[int]) -> in
     now_ms = time.time_ns() // 1_000_000
     for customer_id, entries in wallets.items():
         time_ms = now_ms - entries * _APART_MS
-        wallet, entry = funded_wallet(customer_id, time_ms)
+        start = funded(customer_id, time_ms)
+        wallet = start.wallet
         writer.put(schema.CUSTOMERS, {"_id": customer_id})
-        writer.put(schema.TRANSACTIONS, documents.transaction_document(entry))
+        writer.put(schema.TOPUPS, documents.topup_document(start.topup))
+        writer.put(schema.TRANSACTIONS, documents.transaction_document(start.transaction))
         for _ in range(1, entries):
             time_ms += _APART_MS
             payment = paid(wallet, next(numbers), time_ms)

@@ -103,6 +103,8 @@ async def _fill(uri: str, wallets: int, processes: int) -> int:
         entries = sum(await asyncio.gather(*map(keep_busy, running)))
     with connect(uri) as database:
         await schema.migrate(database)
+        # What filling has left to be written down is not to be charged to the payments.
+        await database.client.admin.command("fsync")
     return entries
 
 

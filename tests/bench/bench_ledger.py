@@ -1,6 +1,6 @@
 """Records as the service itself would make them: wallets with money, payments, waiting top-ups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench_requests import (
@@ -37,6 +37,15 @@ _LIFETIME_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
+class Funded:
+    """A wallet with money in it."""
+
+    wallet: Wallet
+    transaction: Transaction
+    topup: Topup
+
+
+@dataclass(frozen=True, slots=True)
 class Paid:
     """What one payment made."""
 
@@ -46,20 +55,25 @@ class Paid:
     order: Order
 
 
-def funded_wallet(customer_id: str, now_ms: int) -> tuple[Wallet, Transaction]:
-    """Return a wallet with its first entry, a top-up that no load uses up."""
-    return post(
+def funded(customer_id: str, now_ms: int) -> Funded:
+    """Return a wallet with its first entry, the credit of a top-up that no load uses up."""
+    topup = waiting_topup(customer_id, f"order_{customer_id}", _BALANCE_MINOR_UNITS, now_ms)
+    payment_id = f"pay_{customer_id}"
+    wallet, transaction = post(
         empty_wallet(WalletKey(customer_id, CURRENCY), now_ms),
         TransactionType.TOPUP,
         _BALANCE_MINOR_UNITS,
         gateway_account(GATEWAY, CURRENCY),
-        Cause(
-            topup_id=f"top_{customer_id}",
-            gateway=GATEWAY,
-            gateway_payment_id=f"pay_{customer_id}",
-        ),
+        Cause(topup_id=topup.topup_id, gateway=GATEWAY, gateway_payment_id=payment_id),
         now_ms,
     )
+    topup = replace(
+        topup,
+        state=TopupState.CREDITED,
+        gateway_payment_id=payment_id,
+        transaction_id=transaction.transaction_id,
+    )
+    return Funded(wallet, transaction, topup)
 
 
 def paid(wallet: Wallet, number: int, now_ms: int) -> Paid:
@@ -80,14 +94,14 @@ def paid(wallet: Wallet, number: int, now_ms: int) -> Paid:
     return Paid(decision.reply, changes.wallets[0], changes.transactions[0], changes.orders[0])
 
 
-def waiting_topup(customer_id: str, gateway_order_id: str, now_ms: int) -> Topup:
+def waiting_topup(customer_id: str, gateway_order_id: str, minor_units: int, now_ms: int) -> Topup:
     """Return a top-up whose payment the gateway has not reported yet, and is not asked about."""
     key = IdempotencyKey(CALLER, "InitiateTopup", gateway_order_id)
     idempotency = Idempotency(key, gateway_order_id)
     return Topup(
         topup_id=chain.topup_id(idempotency, now_ms),
         customer_id=customer_id,
-        amount=Money(CURRENCY, PRICE_MINOR_UNITS),
+        amount=Money(CURRENCY, minor_units),
         gateway=GATEWAY,
         method="card",
         state=TopupState.CREATED,

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import grpc
 import structlog
 from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST
-from bench_ledger import funded_wallet, paid
+from bench_ledger import funded, paid
 from bench_per_request import CommitterPerRequest
 from bench_requests import HOT_CUSTOMER, JWT_ALGORITHM, PAY_WITH_WALLET, key_set
 
@@ -38,7 +38,7 @@ async def echo(_: str) -> AsyncIterator[str]:
     Neither request nor answer is parsed, and both are as large as the service's.
     """
     now_ms = wall_clock_ms()
-    wallet = funded_wallet(HOT_CUSTOMER, now_ms)[0]
+    wallet = funded(HOT_CUSTOMER, now_ms).wallet
     response = conversion.payment_response(paid(wallet, 0, now_ms).reply).SerializeToString()
 
     async def answer(_request: bytes, _context: Any) -> bytes:

@@ -172,7 +172,9 @@ class _History:
 
     def _is_recovering(self) -> bool:
         """Tell whether the database or a server is still away."""
-        return self._replica_set.is_away or any(server.life is None for server in self._servers)
+        replica_set = self._replica_set
+        is_unwell = replica_set.is_away or replica_set.is_refusing
+        return is_unwell or any(server.life is None for server in self._servers)
 
     def _unsettled(self, courier: Courier) -> Iterator[str]:
         """Go through what has still to come: that, of which nobody was ever told, cannot."""

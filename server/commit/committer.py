@@ -100,7 +100,8 @@ class Committer:
         self._is_closing = True
         for lane in self._lanes:
             lane.close()
-        _, late = await asyncio.wait(self._workers, timeout=self._settings.drain_seconds)
+        await asyncio.wait(self._workers, timeout=self._settings.drain_seconds)
+        late = [worker for worker in self._workers if not worker.done()]
         for worker in late:
             worker.cancel()
         if late:

@@ -63,8 +63,8 @@ class Life:
             now_ms=server.now_ms,
         )
         self._end = asyncio.Event()
-        self.calls: set[asyncio.Future[Any]] = set()
-        """What its callers wait for."""
+        self.calls: dict[asyncio.Future[Any], None] = {}
+        """What its callers wait for, in the order of their calls, which a set would not keep."""
         self.serving = self.spawn(self._serve())
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -154,7 +154,7 @@ class Server:
             if self.life is None:
                 _break(answer)
                 return
-            self.life.calls.add(answer)
+            self.life.calls[answer] = None
             handler = self.life.spawn(self._handle(self.life, who, what, handle, answer))
 
         if not world.happens(Fault.REQUEST_LOST, 0.02, who):
@@ -187,7 +187,7 @@ class Server:
             send = _failing(answer, error)
         else:
             send = _succeeding(answer, result)
-        life.calls.discard(answer)
+        life.calls.pop(answer, None)
         if not self.world.happens(Fault.ANSWER_LOST, 0.04, self.name):
             self.world.later(self.world.latency(self.name), send)
 

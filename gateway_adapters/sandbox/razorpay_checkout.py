@@ -64,4 +64,7 @@ class RazorpayCheckout:
 
 
 def _state(newest_first: Sequence[Payment]) -> PayableState:
-    return _STATES[newest_first[0].status] if newest_first else PayableState.OPEN
+    """Return how far an order has come; an open UPI intent waits for the customer, as it does."""
+    if not newest_first or newest_first[0].is_intent:
+        return PayableState.OPEN
+    return _STATES[newest_first[0].status]

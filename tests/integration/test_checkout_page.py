@@ -362,3 +362,28 @@ async def test_a_fault_of_the_api_does_not_reach_the_page(shop: Shop) -> None:
     order_id = await shop.razorpay_order()
     await shop.control("faults", api={"mode": "error500"})
     assert "INR 123.45" in (await shop.page(order_id)).text
+
+
+async def test_an_order_with_an_open_upi_intent_can_be_paid_here(shop: Shop) -> None:
+    """An intent is a payment that nobody has made yet: the page still lets the customer choose."""
+    order_id = await shop.razorpay_order()
+    credentials = base64.b64encode(f"{KEY_ID}:{KEY_SECRET}".encode()).decode()
+    intent = {
+        "amount": 12_345,
+        "currency": "INR",
+        "order_id": order_id,
+        "email": "shop@example.com",
+        "contact": "+919000090000",
+        "method": "upi",
+        "upi": {"flow": "intent"},
+    }
+    async with shop.session.post(
+        f"{shop.url}/v1/payments/create/upi",
+        json=intent,
+        headers={"Authorization": f"Basic {credentials}"},
+    ) as answer:
+        assert answer.status == 200, await answer.text()
+
+    page = await shop.page(order_id)
+
+    assert f"/checkout/{order_id}/pay" in page.values("form", "action")

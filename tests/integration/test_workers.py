@@ -160,7 +160,7 @@ async def test_a_worker_that_dies_is_started_again(
         supervisor,
         address,
     ):
-        load = Load(address, customers, connections=8)
+        load = Load(address, customers, connections=32)  # or one worker may have them all
         running = asyncio.create_task(load.run())
         await eventually(load.is_under_way)
         first = workers_of(supervisor.pid)

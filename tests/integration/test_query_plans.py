@@ -37,9 +37,9 @@ _DRIVER_CALLS: Final = frozenset(
         *("find_one_and_update", "count_documents", "bulk_write"),
     }
 )
-_SPECIAL_CASES: Final = frozenset({"seals", "books_legs", "books_lookups"})
-"""Modules of the proof of the books, some of whose functions only a falsified ledger leads to. What
-a good one leads to is explained like everything else."""
+_SPECIAL_CASES: Final = frozenset({"seals", "books_legs", "books_lookups", "elections"})
+"""Modules of the proof of the books, some of whose functions only a falsified ledger leads to, and
+that which looks for one `_id` after an election. What else leads to is explained like everything."""
 _WITHOUT_A_QUERY: Final = frozenset(
     {
         *("insert", "getMore", "killCursors", "commitTransaction", "abortTransaction"),

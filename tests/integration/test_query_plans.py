@@ -39,7 +39,7 @@ _DRIVER_CALLS: Final = frozenset(
 )
 _SPECIAL_CASES: Final = frozenset({"seals", "books_legs", "books_lookups", "elections"})
 """Modules of the proof of the books, some of whose functions only a falsified ledger leads to, and
-that which looks for one `_id` after an election. What else leads to is explained like everything."""
+that which looks for one `_id` after an election. What a good one leads to is explained as well."""
 _WITHOUT_A_QUERY: Final = frozenset(
     {
         *("insert", "getMore", "killCursors", "commitTransaction", "abortTransaction"),

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import jwt
 import structlog
 from aiohttp import web
 
+from server.access.watched_files import WatchedFiles
 from server.apple_sessions import ApplePaySessions
+from server.authentication import running_authenticator
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
-from server.config import Settings, read_key_set
+from server.config import Settings
 from server.gateways import gateways, wallets
 from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import CONTENT_TYPE, Metrics
 from server.poller import Poller
-from server.rpc.auth import Authenticator, VerificationKey
+from server.rpc.auth import Authenticator
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import rpc_server
@@ -36,6 +37,7 @@ from server.workers.peers import SharedCommitter
 from server.workers.place import Place
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
+_KEYS_RETRY_SECONDS: Final = 1.0
 _GARBAGE_THRESHOLD: Final = 50_000
 """New objects between two looks at the youngest of them."""
 
@@ -62,7 +64,7 @@ async def running_server(
     audit, and closes MongoDB last.
 
     Raises:
-        AddressInUse, NotAReplicaSet, NewerSchema.
+        AddressInUse, NotAReplicaSet, NewerSchema, Unusable.
     """
     metrics = Metrics()
     slot = ServicerSlot()
@@ -95,9 +97,13 @@ async def running_server(
         )
         metrics_address = address_of(metrics_socket)
         await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
+        files = await resources.enter_async_context(WatchedFiles(settings.reload_seconds, metrics))
+        authenticator = await resources.enter_async_context(
+            running_authenticator(settings, session, files, metrics)
+        )
         rpc = await resources.enter_async_context(
             rpc_server(
-                generic_handler(slot, authenticator(settings), metrics, audit),
+                generic_handler(slot, authenticator, metrics, audit),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
@@ -124,6 +130,7 @@ async def running_server(
                 now_ms=wall_clock_ms,
             )
         )
+        await _wait_for_keys(authenticator)
         _tune_garbage_collection()
         await rpc.set_serving(True)
         _log.info("serving", grpc=rpc.address, metrics=metrics_address)
@@ -142,16 +149,6 @@ def commit_settings(settings: Settings) -> CommitSettings:
     )
 
 
-def authenticator(settings: Settings) -> Authenticator:
-    """Return who verifies tokens, with the keys whose algorithms are allowed."""
-    keys = [
-        VerificationKey(key["kid"], key["alg"], jwt.PyJWK(key).key)
-        for key in read_key_set(settings.jwt_keys)
-        if key["alg"] in settings.jwt_algorithms
-    ]
-    return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
-
-
 async def _prepare(database: Database) -> None:
     """Bring the database up to date, however long it takes to come up."""
     while True:
@@ -163,6 +160,13 @@ async def _prepare(database: Database) -> None:
             await asyncio.sleep(_DATABASE_RETRY_SECONDS)
         else:
             return
+
+
+async def _wait_for_keys(authenticator: Authenticator) -> None:
+    """Wait for the key server, as long as there is no key at all to verify tokens with."""
+    while not authenticator.has_keys:
+        _log.warning("waiting for the keys of tokens")
+        await asyncio.sleep(_KEYS_RETRY_SECONDS)
 
 
 def _tune_garbage_collection() -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from server import seal_keys
+from server.access.trust import ALGORITHMS
+from server.access_settings import TokenSettings
 
 DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
 
-_ALGORITHMS: Final = frozenset({"ES256", "EdDSA", "RS256", "HS256"})
 _MIN_SHARED_SECRET: Final = 32
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 _PHONE_NUMBER: Final = re.compile(r"\+?[0-9]{8,15}")
@@ -31,7 +32,7 @@ class SettingsError(Exception):
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(BaseSettings):
+class Settings(TokenSettings):
     """The settings of one process. The variable is the field in upper case, after `WALLET_`."""
 
     model_config = SettingsConfigDict(env_prefix="WALLET_", frozen=True, extra="ignore")
@@ -269,9 +270,9 @@ class Settings(BaseSettings):
     @field_validator("jwt_algorithms")
     @classmethod
     def _known_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = set(value) - _ALGORITHMS
+        unknown = set(value) - ALGORITHMS
         if unknown or not value:
-            raise ValueError(f"takes {', '.join(sorted(_ALGORITHMS))}, comma-separated")
+            raise ValueError(f"takes {', '.join(sorted(ALGORITHMS))}, comma-separated")
         return value
 
     @field_validator(
@@ -343,10 +344,11 @@ class Settings(BaseSettings):
                 "`wallet-payment up` for an embedded one."
             )
         if not self.jwt_keys.get_secret_value():
-            problems.append(
-                "WALLET_JWT_KEYS is not set: give the JSON Web Key Set that tokens are verified "
-                "with, inline or as @/path/to/file."
-            )
+            if not self.jwt_keys_url:
+                problems.append(
+                    "WALLET_JWT_KEYS is not set: give the JSON Web Key Set that tokens are "
+                    "verified with, inline or as @/path/to/file, or WALLET_JWT_KEYS_URL."
+                )
         elif not {key["alg"] for key in read_key_set(self.jwt_keys)} & set(self.jwt_algorithms):
             problems.append(
                 "WALLET_JWT_KEYS has no key for an algorithm of WALLET_JWT_ALGORITHMS: no token "
@@ -433,15 +435,28 @@ def read_key_set(value: SecretStr) -> list[dict[str, Any]]:
     Raises:
         ValueError: it cannot be read, or a key lacks `kid` or an `alg` that is known.
     """
-    text = content_of(value.get_secret_value())
+    return parse_key_set(content_of(value.get_secret_value()))
+
+
+def parse_key_set(text: str | bytes) -> list[dict[str, Any]]:
+    """Read the JSON of a key set.
+
+    Raises:
+        ValueError: as `read_key_set`.
+    """
     try:
         keys = json.loads(text)["keys"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError('takes a JSON Web Key Set, {"keys": [...]}, or @ and its file') from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        keys = None
+    if not isinstance(keys, list):
+        raise ValueError('takes a JSON Web Key Set, {"keys": [...]}, or @ and its file')  # noqa: TRY004 - what pydantic takes for a wrong value
     for key in keys:
-        if not isinstance(key, dict) or not key.get("kid") or key.get("alg") not in _ALGORITHMS:
+        named = key if isinstance(key, dict) else {}
+        if not (isinstance(named.get("kid"), str) and named["kid"]) or named.get("alg") not in [
+            *ALGORITHMS
+        ]:
             raise ValueError(
-                f"each key needs `kid`, and `alg` from {', '.join(sorted(_ALGORITHMS))}"
+                f"each key needs `kid`, and `alg` from {', '.join(sorted(ALGORITHMS))}"
             )
         if key["alg"] == "HS256" and len(_decoded(key.get("k", ""))) < _MIN_SHARED_SECRET:
             raise ValueError(f"the secret of an HS256 key has {_MIN_SHARED_SECRET} bytes or more")

@@ -34,7 +34,7 @@ class MethodMetrics:
 
 
 class Metrics:
-    """All metrics of one server; also the observer of its commit path."""
+    """All metrics of one server; also the observer of its commit path, and of what is renewed."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -72,6 +72,19 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._renewals = Counter(
+            "wallet_renewals",
+            "Keys, revoked tokens and certificates that were read again, by outcome.",
+            ("what", "outcome"),
+            registry=self.registry,
+        )
+        self._renewal_failing = Gauge(
+            "wallet_renewal_failing",
+            "1 while the last good one is in force, since what came after it cannot be used.",
+            ("what",),
+            registry=self.registry,
+        )
+
     def method(self, service: str, method: str) -> MethodMetrics:
         """Return the metrics of one RPC."""
         return MethodMetrics(self, service, method)
@@ -91,6 +104,16 @@ class Metrics:
     def batch_retried(self, cause: str) -> None:
         """Note a batch that is tried again."""
         self._retries.labels(cause).inc()
+
+    def renewed(self, what: str) -> None:
+        """Note that `what` is in use as it was read last."""
+        self._renewals.labels(what, "OK").inc()
+        self._renewal_failing.labels(what).set(0)
+
+    def renewal_failed(self, what: str) -> None:
+        """Note that `what` could not be used as it was read last: the alarm."""
+        self._renewals.labels(what, "FAILED").inc()
+        self._renewal_failing.labels(what).set(1)
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

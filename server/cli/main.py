@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from gateway_adapters.gateway import GatewayError
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
+from server.access.watched_files import Unusable
 from server.app import running_server
 from server.cli.books import BadStateFile, books
 from server.cli.demo import DemoFailed, run_demo
@@ -54,6 +55,7 @@ _EXPECTED = (
     NotToBeSealed,
     BooksDiffer,
     SealedAlready,
+    Unusable,
 )
 
 
@@ -185,11 +187,16 @@ def sidecar() -> None:
     "--scope", "scopes", multiple=True, help="May be repeated; without it, every scope there is."
 )
 @click.option("--ttl", default=3_600, show_default=True, help="Lifetime in seconds.")
-def token(subject: str, scopes: tuple[str, ...], ttl: int) -> None:
+@click.option("--customer", default="", help="Limit the token to this customer.")
+def token(subject: str, scopes: tuple[str, ...], ttl: int, customer: str) -> None:
     """Print a token, signed with a key of WALLET_JWT_KEYS or, without it, with that of `up`."""
     settings = development_settings(load_settings())
     made = make_token(
-        settings, subject=subject, scopes=scopes or all_scopes(), lifetime_seconds=ttl
+        settings,
+        subject=subject,
+        scopes=scopes or all_scopes(),
+        lifetime_seconds=ttl,
+        customer_id=customer,
     )
     click.echo(made)
 

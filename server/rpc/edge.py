@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
+from server.rpc.customer_limit import as_told_to, check_customer
 from server.rpc.errors import RetryLater, RpcError, as_rpc_error
 from server.rpc.servicer import Call, WalletPaymentServicer
 from wallet_payment.v1 import options_pb2
@@ -114,7 +115,8 @@ class _Edge:
         refusal: RpcError | None = None
         code = "CANCELLED"
         try:
-            caller = self.authenticator.authenticate(authorization, self.scope)
+            caller = await self.authenticator.authenticate(authorization, self.scope)
+            check_customer(caller, request)
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
@@ -123,7 +125,7 @@ class _Edge:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost layer says everything in its terms
-            refusal = as_rpc_error(error, correlation_id)
+            refusal = as_told_to(caller, as_rpc_error(error, correlation_id))
             code = refusal.code.name
             if code == "INTERNAL":
                 _log.exception("failed", method=self.method, correlation_id=correlation_id)

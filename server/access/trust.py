@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 
 from server.access.watched_files import Unusable
 
-ALGORITHMS: Final = frozenset({"ES256", "EdDSA", "RS256", "HS256"})
 MAX_TOKEN_ID: Final = 255
 _MIN_RSA_BITS: Final = 2_048
 _IMPLIED_ALGORITHMS: Final[Mapping[tuple[object, object], str]] = {

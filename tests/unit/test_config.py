@@ -45,6 +45,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_JWT_KEYS", key_set(kid=None), "`kid`"),
         ("WALLET_JWT_KEYS", key_set(kid=7), "`kid`"),
         ("WALLET_JWT_KEYS", key_set(alg=["HS256"]), "`alg`"),
+        ("WALLET_JWT_KEYS", key_set(k=5), "32 bytes"),
         ("WALLET_JWT_KEYS", '{"keys": 1}', "JSON Web Key Set"),
         ("WALLET_JWT_KEYS_URL", "http://keys.example.com/keys", "https://"),
         ("WALLET_JWT_KEYS_URL", "ftp://127.0.0.1/keys", "https://"),

@@ -1,4 +1,4 @@
-"""The settings of who may call: keys of tokens, revoked tokens, certificates, and plaintext."""
+"""Settings of who may call, as they change while the server runs: keys, and revoked tokens."""
 
 from pathlib import Path
 from typing import Final
@@ -10,8 +10,8 @@ from yarl import URL
 from gateway_adapters.outbound import is_this_machine
 
 
-class TokenSettings(BaseSettings):
-    """What tokens are checked against, beside WALLET_JWT_KEYS."""
+class AccessSettings(BaseSettings):
+    """What tokens are checked against beside WALLET_JWT_KEYS, and how often files are read."""
 
     jwt_keys_url: str = Field(
         default="",

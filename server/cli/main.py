@@ -23,6 +23,7 @@ from server.cli.books import BadStateFile, books
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
 from server.cli.environment import Environment, running_environment
+from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
 from server.cli.reconcile import reconcile
 from server.cli.review import ReviewRefused, review
@@ -50,6 +51,7 @@ _EXPECTED = (
     NewerSchema,
     DemoFailed,
     ReviewRefused,
+    BadKeyFile,
     BadStateFile,
     BadSealFile,
     NotToBeSealed,
@@ -69,6 +71,7 @@ def cli() -> None:
 
 
 cli.add_command(books)
+cli.add_command(keys)
 cli.add_command(review)
 cli.add_command(reconcile)
 

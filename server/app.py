@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import grpc
 import structlog
-from aiohttp import web
 
+from server.access.certificates import CertificateFiles
 from server.access.watched_files import WatchedFiles
 from server.apple_sessions import ApplePaySessions
 from server.authentication import running_authenticator
@@ -19,13 +20,15 @@ from server.commit.port import StoreUnavailable
 from server.config import Settings
 from server.gateways import gateways, wallets
 from server.listening import address_of, bind, bind_unix, http_server
-from server.metrics import CONTENT_TYPE, Metrics
+from server.metrics import Metrics, metrics_runner
 from server.poller import Poller
 from server.rpc.auth import Authenticator
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
+from server.rpc.subject_names import SubjectNames
+from server.rpc.tls import ServerTls
 from server.store import schema
 from server.store.audit_log import MongoAuditLog
 from server.store.connection import Database, check_replica_set, connect
@@ -96,18 +99,22 @@ async def running_server(
             else bind_unix(place.metrics_socket)
         )
         metrics_address = address_of(metrics_socket)
-        await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
+        await resources.enter_async_context(
+            http_server(metrics_runner(metrics.told), metrics_socket)
+        )
         files = await resources.enter_async_context(WatchedFiles(settings.reload_seconds, metrics))
         authenticator = await resources.enter_async_context(
             running_authenticator(settings, session, files, metrics)
         )
         rpc = await resources.enter_async_context(
             rpc_server(
-                generic_handler(slot, authenticator, metrics, audit),
+                generic_handler(slot, authenticator, metrics, audit, subject_names_of(settings)),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
                 shares_port=place is not None,
+                tls=server_tls(settings, files, metrics),
+                tls_connection_seconds=settings.grpc_connection_seconds,
             )
         )
         await _prepare(database)
@@ -138,6 +145,27 @@ async def running_server(
             yield RunningServer(rpc.address, metrics_address)
         finally:
             _log.info("stopping")
+
+
+def server_tls(
+    settings: Settings, files: WatchedFiles, metrics: Metrics
+) -> grpc.ServerCredentials | None:
+    """Return what gRPC is served with; None for plaintext.
+
+    Raises:
+        Unusable: a certificate, a key or roots cannot be used.
+    """
+    if not settings.grpc_certificate:
+        return None
+    named = CertificateFiles.named(
+        settings.grpc_certificate, settings.grpc_key, settings.grpc_client_roots
+    )
+    return ServerTls(named, metrics).watch(files)
+
+
+def subject_names_of(settings: Settings) -> SubjectNames | None:
+    """Return which certificates tokens may come with; None for any."""
+    return SubjectNames.of(settings.grpc_subject_names) if settings.grpc_subject_names else None
 
 
 def commit_settings(settings: Settings) -> CommitSettings:
@@ -177,12 +205,3 @@ def _tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
-
-
-def _metrics_runner(metrics: Metrics) -> web.AppRunner:
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
-
-    app = web.Application()
-    app.router.add_get("/metrics", exposition)
-    return web.AppRunner(app, access_log=None)

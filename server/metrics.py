@@ -1,8 +1,10 @@
 """Prometheus metrics, under the ecosystem's names."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -84,6 +86,12 @@ class Metrics:
             ("what",),
             registry=self.registry,
         )
+        self._expiry = Gauge(
+            "wallet_certificate_expiry_timestamp_seconds",
+            "When the certificate that is in use expires.",
+            ("what",),
+            registry=self.registry,
+        )
 
     def method(self, service: str, method: str) -> MethodMetrics:
         """Return the metrics of one RPC."""
@@ -115,6 +123,25 @@ class Metrics:
         self._renewals.labels(what, "FAILED").inc()
         self._renewal_failing.labels(what).set(1)
 
+    def certificate_expires(self, what: str, time: datetime) -> None:
+        """Note when the certificate that is in use expires."""
+        self._expiry.labels(what).set(time.timestamp())
+
+    async def told(self) -> bytes:
+        """Return everything, to `metrics_runner`."""
+        return self.exposition()
+
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def metrics_runner(exposition: Callable[[], Awaitable[bytes]]) -> web.AppRunner:
+    """Return what answers Prometheus at /metrics."""
+
+    async def tell(_: web.Request) -> web.Response:
+        return web.Response(body=await exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.router.add_get("/metrics", tell)
+    return web.AppRunner(app, access_log=None)

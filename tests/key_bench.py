@@ -137,15 +137,20 @@ class Trusting:
 
     async def metric(self, name: str, **labels: str) -> float:
         """Return the value of a metric."""
-        async with self._http.get(self.metrics_url) as answer:
-            text = await answer.text()
-        (value,) = [
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        ]
-        return value
+        return await metric_at(self._http, self.metrics_url, name, **labels)
+
+
+async def metric_at(http: ClientSession, url: str, name: str, **labels: str) -> float:
+    """Return the value of a metric that has these labels."""
+    async with http.get(url) as answer:
+        text = await answer.text()
+    (value,) = [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    return value
 
 
 @asynccontextmanager

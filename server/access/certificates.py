@@ -1,10 +1,9 @@
 """Certificates in PEM: read, and checked before they are used, so that a bad one is never shown."""
 
-import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Protocol, Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -12,8 +11,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from server.access.watched_files import Contents, Unusable
 
-SYSTEM_ROOTS: Final = "system"
-"""Stands for the roots that the system trusts, in place of a file."""
+
+class ExpiryObserver(Protocol):
+    """Takes note of how long a certificate is good, for an alarm before it is not."""
+
+    def certificate_expires(self, what: str, time: datetime) -> None:
+        """Note when the certificate that is in use expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +61,33 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificates:
+    """What one end of a connection shows, and what others' certificates must reach."""
+
+    pair: CertificatePair | None
+    roots: bytes | None
+    """None: none are asked for, or the system's."""
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateFiles:
     """Where a certificate, its key, and the roots that others' certificates must reach are."""
 
     certificate: Path | None
     key: Path | None
     roots: Path | None
-    """None: none are asked for, or the system's."""
+
+    @classmethod
+    def named(cls, certificate: str, key: str, roots: str = "") -> Self:
+        """Take the files that settings name, empty where there is none."""
+        return cls(*(Path(name) if name else None for name in (certificate, key, roots)))
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files that there are."""
         return tuple(path for path in (self.certificate, self.key, self.roots) if path is not None)
 
-    def parse(self, contents: Contents) -> "Certificates":
+    def parse(self, contents: Contents) -> Certificates:
         """Check what the files hold.
 
         Raises:
@@ -85,59 +101,3 @@ class CertificateFiles:
         if roots is not None:
             read_certificates(roots)
         return Certificates(pair, roots)
-
-
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """What one end of a connection shows, and what it wants to see."""
-
-    pair: CertificatePair | None
-    roots: bytes | None
-
-
-class RenewedTls:
-    """The TLS of an HTTP server, whose certificate changes for connections that come after that.
-
-    The context that the server was started with hands each connection on to the one in force.
-    """
-
-    def __init__(self, files: CertificateFiles) -> None:
-        self._files = files
-        self.context = _server_context()
-        self._current = self.context
-        # Called for each connection, also for one that names no host.
-        self.context.sni_callback = self._hand_on
-
-    def parse(self, contents: Contents) -> ssl.SSLContext:
-        """Make a context of what the files hold.
-
-        Raises:
-            Unusable.
-        """
-        self._files.parse(contents)
-        context = _server_context()
-        self._load(context)
-        return context
-
-    def accept(self, context: ssl.SSLContext) -> None:
-        """Show the certificate of `context` from now on."""
-        if self._current is self.context:
-            # OpenSSL wants a certificate where a connection begins, before it is handed on.
-            self._load(self.context)
-        self._current = context
-
-    def _hand_on(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
-        connection.context = self._current
-
-    def _load(self, context: ssl.SSLContext) -> None:
-        assert self._files.certificate is not None  # noqa: S101 - whoever has TLS has both
-        try:
-            context.load_cert_chain(self._files.certificate, self._files.key)
-        except (OSError, ssl.SSLError):
-            raise Unusable("the certificate and its key cannot be loaded") from None
-
-
-def _server_context() -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

@@ -74,7 +74,9 @@ def verification_keys(
     """
     found = tuple(verification_key(key) for key in keys if key["alg"] in algorithms)
     if not found:
-        raise Unusable("there is no key for an algorithm of WALLET_JWT_ALGORITHMS")
+        raise Unusable(
+            "there is no key for an algorithm of WALLET_JWT_ALGORITHMS: no token would be accepted"
+        )
     return found
 
 

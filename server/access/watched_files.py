@@ -59,7 +59,7 @@ class WatchedFiles:
     def watch(
         self,
         what: str,
-        paths: Sequence[Path],
+        paths: Sequence[str | Path],
         parse: Callable[[Contents], _Parsed],
         accept: Callable[[_Parsed], None],
     ) -> None:
@@ -70,7 +70,7 @@ class WatchedFiles:
         Raises:
             Unusable: they cannot be used now.
         """
-        watched = _Watched(what, tuple(paths), parse, accept)
+        watched = _Watched(what, tuple(map(Path, paths)), parse, accept)
         contents = read_files(watched.paths)
         accept(parse(contents))
         watched.contents = contents

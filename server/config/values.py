@@ -45,6 +45,9 @@ def _phone_number(value: str) -> str:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+OptionalHostAndPort = Annotated[
+    str, AfterValidator(lambda value: _host_and_port(value) if value else "")
+]
 Email = Annotated[str, AfterValidator(_email)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
 

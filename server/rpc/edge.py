@@ -23,6 +23,7 @@ from server.rpc.auth import Authenticator, Caller
 from server.rpc.customer_limit import as_told_to, check_customer
 from server.rpc.errors import RetryLater, RpcError, as_rpc_error
 from server.rpc.servicer import Call, WalletPaymentServicer
+from server.rpc.subject_names import SubjectNames
 from wallet_payment.v1 import options_pb2
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -74,6 +75,7 @@ def generic_handler(
     authenticator: Authenticator,
     metrics: Metrics,
     audit: AuditLog,
+    subject_names: SubjectNames | None = None,
 ) -> "grpc.GenericRpcHandler[Message, Message]":
     """Return what a gRPC server needs to serve the contract."""
     handlers = {}
@@ -85,6 +87,7 @@ def generic_handler(
             authenticator=authenticator,
             metrics=metrics.method(SERVICE.full_name, method.name),
             audit=audit,
+            subject_names=subject_names,
         )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             edge.handle,
@@ -104,6 +107,8 @@ class _Edge:
     authenticator: Authenticator
     metrics: MethodMetrics
     audit: AuditLog
+    subject_names: SubjectNames | None
+    """Which certificates callers may come with; None where they need none."""
 
     async def handle(self, request: Message, context: Context) -> Message:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
@@ -116,6 +121,8 @@ class _Edge:
         code = "CANCELLED"
         try:
             caller = await self.authenticator.authenticate(authorization, self.scope)
+            if self.subject_names is not None:
+                self.subject_names.check(caller, context.auth_context())
             check_customer(caller, request)
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)

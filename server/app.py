@@ -8,23 +8,27 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import jwt
+import grpc
 import structlog
-from aiohttp import web
 
+from server.access.certificates import CertificateFiles
+from server.access.watched_files import WatchedFiles
 from server.apple_sessions import ApplePaySessions
+from server.authentication import running_authenticator
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
-from server.config import Settings, read_key_set
+from server.config import Settings
 from server.gateways import gateways, wallets
 from server.listening import address_of, bind, bind_unix, http_server
-from server.metrics import CONTENT_TYPE, Metrics
+from server.metrics import Metrics, metrics_runner
 from server.poller import Poller
-from server.rpc.auth import Authenticator, VerificationKey
+from server.rpc.auth import Authenticator
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
+from server.rpc.subject_names import SubjectNames
+from server.rpc.tls import ServerTls
 from server.store import schema
 from server.store.audit_log import MongoAuditLog
 from server.store.connection import Database, check_replica_set, connect
@@ -36,6 +40,7 @@ from server.workers.peers import SharedCommitter
 from server.workers.place import Place
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
+_KEYS_RETRY_SECONDS: Final = 1.0
 _GARBAGE_THRESHOLD: Final = 50_000
 """New objects between two looks at the youngest of them."""
 
@@ -62,7 +67,7 @@ async def running_server(
     audit, and closes MongoDB last.
 
     Raises:
-        AddressInUse, NotAReplicaSet, NewerSchema.
+        AddressInUse, NotAReplicaSet, NewerSchema, Unusable.
     """
     metrics = Metrics()
     slot = ServicerSlot()
@@ -94,14 +99,22 @@ async def running_server(
             else bind_unix(place.metrics_socket)
         )
         metrics_address = address_of(metrics_socket)
-        await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
+        await resources.enter_async_context(
+            http_server(metrics_runner(metrics.told), metrics_socket)
+        )
+        files = await resources.enter_async_context(WatchedFiles(settings.reload_seconds, metrics))
+        authenticator = await resources.enter_async_context(
+            running_authenticator(settings, session, files, metrics)
+        )
         rpc = await resources.enter_async_context(
             rpc_server(
-                generic_handler(slot, authenticator(settings), metrics, audit),
+                generic_handler(slot, authenticator, metrics, audit, subject_names_of(settings)),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
                 shares_port=place is not None,
+                tls=server_tls(settings, files, metrics),
+                tls_connection_seconds=settings.grpc_connection_seconds,
             )
         )
         await _prepare(database)
@@ -124,6 +137,7 @@ async def running_server(
                 now_ms=wall_clock_ms,
             )
         )
+        await _wait_for_keys(authenticator)
         _tune_garbage_collection()
         await rpc.set_serving(True)
         _log.info("serving", grpc=rpc.address, metrics=metrics_address)
@@ -133,6 +147,27 @@ async def running_server(
             _log.info("stopping")
 
 
+def server_tls(
+    settings: Settings, files: WatchedFiles, metrics: Metrics
+) -> grpc.ServerCredentials | None:
+    """Return what gRPC is served with; None for plaintext.
+
+    Raises:
+        Unusable: a certificate, a key or roots cannot be used.
+    """
+    if not settings.grpc_certificate:
+        return None
+    named = CertificateFiles.named(
+        settings.grpc_certificate, settings.grpc_key, settings.grpc_client_roots
+    )
+    return ServerTls(named, metrics).watch(files)
+
+
+def subject_names_of(settings: Settings) -> SubjectNames | None:
+    """Return which certificates tokens may come with; None for any."""
+    return SubjectNames.of(settings.grpc_subject_names) if settings.grpc_subject_names else None
+
+
 def commit_settings(settings: Settings) -> CommitSettings:
     """Return the bounds of the commit path."""
     return CommitSettings(
@@ -140,16 +175,6 @@ def commit_settings(settings: Settings) -> CommitSettings:
         max_batch=settings.commit_max_batch,
         max_queue=settings.commit_max_queue,
     )
-
-
-def authenticator(settings: Settings) -> Authenticator:
-    """Return who verifies tokens, with the keys whose algorithms are allowed."""
-    keys = [
-        VerificationKey(key["kid"], key["alg"], jwt.PyJWK(key).key)
-        for key in read_key_set(settings.jwt_keys)
-        if key["alg"] in settings.jwt_algorithms
-    ]
-    return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
 
 
 async def _prepare(database: Database) -> None:
@@ -165,6 +190,13 @@ async def _prepare(database: Database) -> None:
             return
 
 
+async def _wait_for_keys(authenticator: Authenticator) -> None:
+    """Wait for the key server, as long as there is no key at all to verify tokens with."""
+    while not authenticator.has_keys:
+        _log.warning("waiting for the keys of tokens")
+        await asyncio.sleep(_KEYS_RETRY_SECONDS)
+
+
 def _tune_garbage_collection() -> None:
     """Keep the collector from walking over what lives as long as the process, again and again.
 
@@ -173,12 +205,3 @@ def _tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
-
-
-def _metrics_runner(metrics: Metrics) -> web.AppRunner:
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
-
-    app = web.Application()
-    app.router.add_get("/metrics", exposition)
-    return web.AppRunner(app, access_log=None)

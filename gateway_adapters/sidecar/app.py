@@ -25,6 +25,7 @@ from gateway_adapters.sidecar.answers import (
     refusal_of,
     send_again_later,
 )
+from gateway_adapters.sidecar.remote import TrustedProxies
 from gateway_adapters.sidecar.requests import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -47,21 +48,26 @@ _OUTCOMES: Final[Mapping[int, str]] = MappingProxyType(
 )
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _MAX_LOGGED_LENGTH: Final = 64
+_NO_PROXIES: Final = TrustedProxies()
 
 _log = structlog.stdlib.get_logger()
 
 
 def sidecar_app(
-    channel: grpc.aio.Channel, token: Callable[[], str], *, deadline_seconds: float = 4.0
+    channel: Callable[[], grpc.aio.Channel],
+    token: Callable[[], str],
+    *,
+    deadline_seconds: float = 4.0,
+    proxies: TrustedProxies = _NO_PROXIES,
 ) -> web.Application:
     """Return the sidecar's application; `sidecar_runner` makes it run as it should.
 
-    `channel` leads to the server and stays its owner's. `token` gives a JSON Web Token with the
-    scope `webhook.forward` whenever one is needed. Gateways wait for five seconds: in
+    `channel` gives what leads to the server and stays its owner's; `token` a JSON Web Token with
+    the scope `webhook.forward`; both whenever one is needed. Gateways wait for five seconds: in
     `deadline_seconds` the body has to be here and the server has to have answered.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_in_json])
-    sidecar = _Sidecar(channel, token, deadline_seconds)
+    sidecar = _Sidecar(channel, token, deadline_seconds, proxies)
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
     app.router.add_get("/readyz", sidecar.readyz)
@@ -75,20 +81,41 @@ def sidecar_runner(app: web.Application) -> web.AppRunner:
     )
 
 
-class _Sidecar:
-    """Owns the stubs to the server."""
+class _Stubs:
+    """The calls that are made over one channel."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, token: Callable[[], str], deadline_seconds: float
-    ) -> None:
-        self._service = contract_grpc.WalletPaymentServiceStub(channel)
-        self._check_health = channel.unary_unary(
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.service = contract_grpc.WalletPaymentServiceStub(channel)
+        self.check_health = channel.unary_unary(
             _HEALTH_CHECK,
             health_pb2.HealthCheckRequest.SerializeToString,
             health_pb2.HealthCheckResponse.FromString,
         )
+
+
+class _Sidecar:
+    """Owns the stubs to the server."""
+
+    def __init__(
+        self,
+        channel: Callable[[], grpc.aio.Channel],
+        token: Callable[[], str],
+        deadline_seconds: float,
+        proxies: TrustedProxies,
+    ) -> None:
+        self._channel = channel
+        self._last_stubs = _Stubs(channel())
         self._token = token
         self._deadline_seconds = deadline_seconds
+        self._proxies = proxies
+
+    @property
+    def _stubs(self) -> _Stubs:
+        channel = self._channel()
+        if channel is not self._last_stubs.channel:
+            self._last_stubs = _Stubs(channel)
+        return self._last_stubs
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Say that the sidecar itself runs."""
@@ -97,7 +124,7 @@ class _Sidecar:
     async def readyz(self, _request: web.Request) -> web.Response:
         """Say whether the server takes webhooks now."""
         try:
-            answer = await self._check_health(
+            answer = await self._stubs.check_health(
                 health_pb2.HealthCheckRequest(), timeout=READY_DEADLINE_SECONDS
             )
         except grpc.aio.AioRpcError:
@@ -112,11 +139,19 @@ class _Sidecar:
         try:
             webhook = await read_webhook_request(request, self._deadline_seconds)
         except Refused as refused:
-            gateway = request.match_info["gateway"][:_MAX_LOGGED_LENGTH]
-            _log.info("webhook_refused", gateway=gateway, reason=refused.refusal.reason)
+            _log.info(
+                "webhook_refused",
+                gateway=request.match_info["gateway"][:_MAX_LOGGED_LENGTH],
+                reason=refused.refusal.reason,
+                remote=self._proxies.remote_of(request),
+            )
             return json_refusal(refused.refusal)
         correlation_id = secrets.token_hex(16)
-        log = _log.bind(gateway=webhook.gateway, correlation_id=correlation_id)
+        log = _log.bind(
+            gateway=webhook.gateway,
+            correlation_id=correlation_id,
+            remote=self._proxies.remote_of(request),
+        )
         try:
             answer = await self._forward(webhook, correlation_id, give_up_at)
         except grpc.aio.AioRpcError as error:
@@ -131,7 +166,7 @@ class _Sidecar:
     ) -> contract.ForwardWebhookResponse:
         receive_time = Timestamp()
         receive_time.FromNanoseconds(webhook.receive_time_ns)
-        return await self._service.ForwardWebhook(
+        return await self._stubs.service.ForwardWebhook(
             contract.ForwardWebhookRequest(
                 gateway=webhook.gateway,
                 headers=[

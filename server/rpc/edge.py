@@ -20,8 +20,10 @@ from google.protobuf.message_factory import GetMessageClass
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
+from server.rpc.customer_limit import as_told_to, check_customer
 from server.rpc.errors import RetryLater, RpcError, as_rpc_error
 from server.rpc.servicer import Call, WalletPaymentServicer
+from server.rpc.subject_names import SubjectNames
 from wallet_payment.v1 import options_pb2
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -73,6 +75,7 @@ def generic_handler(
     authenticator: Authenticator,
     metrics: Metrics,
     audit: AuditLog,
+    subject_names: SubjectNames | None = None,
 ) -> "grpc.GenericRpcHandler[Message, Message]":
     """Return what a gRPC server needs to serve the contract."""
     handlers = {}
@@ -84,6 +87,7 @@ def generic_handler(
             authenticator=authenticator,
             metrics=metrics.method(SERVICE.full_name, method.name),
             audit=audit,
+            subject_names=subject_names,
         )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             edge.handle,
@@ -103,6 +107,8 @@ class _Edge:
     authenticator: Authenticator
     metrics: MethodMetrics
     audit: AuditLog
+    subject_names: SubjectNames | None
+    """Which certificates callers may come with; None where they need none."""
 
     async def handle(self, request: Message, context: Context) -> Message:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
@@ -114,7 +120,10 @@ class _Edge:
         refusal: RpcError | None = None
         code = "CANCELLED"
         try:
-            caller = self.authenticator.authenticate(authorization, self.scope)
+            caller = await self.authenticator.authenticate(authorization, self.scope)
+            if self.subject_names is not None:
+                self.subject_names.check(caller, context.auth_context())
+            check_customer(caller, request)
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
@@ -123,7 +132,7 @@ class _Edge:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost layer says everything in its terms
-            refusal = as_rpc_error(error, correlation_id)
+            refusal = as_told_to(caller, as_rpc_error(error, correlation_id))
             code = refusal.code.name
             if code == "INTERNAL":
                 _log.exception("failed", method=self.method, correlation_id=correlation_id)

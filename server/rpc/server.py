@@ -23,6 +23,9 @@ _OPTIONS: Final = (
     ("grpc.max_concurrent_streams", 1_000),
 )
 
+_LAST_CALLS_MS: Final = 60_000
+"""So long the calls of a connection that is made anew may take to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class RpcServer:
@@ -48,16 +51,23 @@ async def rpc_server(
     has_reflection: bool,
     grace_seconds: float,
     shares_port: bool = False,
+    tls: grpc.ServerCredentials | None = None,
+    tls_connection_seconds: int = 3_600,
 ) -> AsyncIterator[RpcServer]:
     """Serve, NOT_SERVING at first; leaving refuses new calls and lets running ones finish.
 
     With `shares_port` others may listen on the same address, each getting some of the connections.
+    With `tls` each connection is made anew after a while, so that its certificates are looked at.
 
     Raises:
         AddressInUse.
     """
     # Unless it is meant, a second server on the same port would take some of its calls silently.
-    server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shares_port))))
+    options = [*_OPTIONS, ("grpc.so_reuseport", int(shares_port))]
+    if tls is not None:
+        options.append(("grpc.max_connection_age_ms", tls_connection_seconds * 1_000))
+        options.append(("grpc.max_connection_age_grace_ms", _LAST_CALLS_MS))
+    server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((handler,))
     health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -66,7 +76,11 @@ async def rpc_server(
         pool = cast("descriptor_pool.DescriptorPool", _MethodAwarePool())
         reflection.enable_server_reflection(names, server, pool=pool)
     try:
-        port = server.add_insecure_port(address)
+        port = (
+            server.add_insecure_port(address)
+            if tls is None
+            else server.add_secure_port(address, tls)
+        )
     except RuntimeError:
         port = 0
     if not port:

@@ -18,9 +18,10 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from harness import Refused, bearer, refusal_of
+from server.access.trust import TrustedKeys, VerificationKey
 from server.audit import AuditEntry
 from server.metrics import Metrics
-from server.rpc.auth import Authenticator, VerificationKey
+from server.rpc.auth import Authenticator
 from server.rpc.edge import SERVICE, ServicerSlot, generic_handler, required_scope
 from server.rpc.server import rpc_server
 
@@ -102,11 +103,13 @@ def forged(header: dict[str, Any], claims: dict[str, Any], key: bytes | None) ->
 async def edge() -> AsyncIterator[Edge]:
     """A real gRPC server with the edge and nothing behind it."""
     private_key = rsa.generate_private_key(65537, 2048)
-    keys = [
+    keys = (
         VerificationKey("rsa", "RS256", private_key.public_key()),
         VerificationKey("shared", "HS256", SECRET.encode()),
-    ]
-    authenticator = Authenticator(keys, issuer="issuer", audience="audience")
+    )
+    trusted = TrustedKeys()
+    trusted.set_keys("test", keys)
+    authenticator = Authenticator(trusted, issuer="issuer", audience="audience")
     audit = Audit()
     handler = generic_handler(ServicerSlot(), authenticator, Metrics(), audit)
     async with (

@@ -12,6 +12,7 @@ import jwt
 import structlog
 from aiohttp import web
 
+from gateway_adapters.rate_limit import private_table, shared_table
 from server.apple_sessions import ApplePaySessions
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
@@ -23,6 +24,7 @@ from server.poller import Poller
 from server.rpc.auth import Authenticator, VerificationKey
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
+from server.rpc.rate_limits import RateLimits
 from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
 from server.store import schema
@@ -97,7 +99,9 @@ async def running_server(
         await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
         rpc = await resources.enter_async_context(
             rpc_server(
-                generic_handler(slot, authenticator(settings), metrics, audit),
+                generic_handler(
+                    slot, authenticator(settings), metrics, audit, rate_limits(settings, place)
+                ),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
@@ -150,6 +154,12 @@ def authenticator(settings: Settings) -> Authenticator:
         if key["alg"] in settings.jwt_algorithms
     ]
     return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+
+def rate_limits(settings: Settings, place: Place | None) -> RateLimits:
+    """Return the limits of calls; workers of one server count together."""
+    table = private_table() if place is None else shared_table(place.folder)
+    return RateLimits(settings.caller_rates, settings.customer_rates, table)
 
 
 async def _prepare(database: Database) -> None:

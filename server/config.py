@@ -13,12 +13,18 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway_adapters.rate_limit import Rate, Rates
+from gateway_adapters.sidecar.limits import SidecarRates
 from server import seal_keys
+from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
 DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
 
 _ALGORITHMS: Final = frozenset({"ES256", "EdDSA", "RS256", "HS256"})
+_METHODS: Final = frozenset(
+    service.DESCRIPTOR.services_by_name["WalletPaymentService"].methods_by_name
+)
 _MIN_SHARED_SECRET: Final = 32
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 _PHONE_NUMBER: Final = re.compile(r"\+?[0-9]{8,15}")
@@ -224,6 +230,25 @@ class Settings(BaseSettings):
     apple_pay_session_roots: str = Field(
         default="", description="PEM file of roots for those hosts. Empty: the system's."
     )
+    rate_limit_callers: CommaSeparated = Field(
+        default=(),
+        description="Calls that each calling service may make, for each method: <per second>:"
+        "<burst> for all methods, <method>=<per second>:<burst> for one, comma-separated. Empty: "
+        "no limit. ForwardWebhook is limited only where it is named.",
+    )
+    rate_limit_customers: CommaSeparated = Field(
+        default=(), description="The same for each customer, whoever calls."
+    )
+    sidecar_rate_limit_addresses: str = Field(
+        default="1:50",
+        description="Refused webhooks that the sidecar bears from one address, <per second>:"
+        "<burst>, before it turns the address away for a while. Empty: no limit.",
+    )
+    sidecar_rate_limit_gateways: str = Field(
+        default="10:500",
+        description="The same for one gateway, from all addresses that sent none with a good "
+        "signature within a day.",
+    )
     topup_lifetime_seconds: int = Field(
         default=1_800, ge=60, le=604_800, description="How long a customer has to pay a top-up."
     )
@@ -253,6 +278,8 @@ class Settings(BaseSettings):
 
     @field_validator(
         "jwt_algorithms",
+        "rate_limit_callers",
+        "rate_limit_customers",
         "razorpay_webhook_secrets",
         "stripe_webhook_secrets",
         "google_pay_recipients",
@@ -283,6 +310,38 @@ class Settings(BaseSettings):
         if not host or not colon or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
             raise ValueError("takes host:port, with port 0 for any free one")
         return value
+
+    @field_validator("rate_limit_callers", "rate_limit_customers")
+    @classmethod
+    def _rates_of_methods(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Rates.parse(value, _METHODS)
+        return value
+
+    @field_validator("sidecar_rate_limit_addresses", "sidecar_rate_limit_gateways")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        if value:
+            Rate.parse(value)
+        return value
+
+    @property
+    def caller_rates(self) -> Rates:
+        """How many calls each caller may make."""
+        return Rates.parse(self.rate_limit_callers, _METHODS)
+
+    @property
+    def customer_rates(self) -> Rates:
+        """How many calls may be made for each customer."""
+        return Rates.parse(self.rate_limit_customers, _METHODS)
+
+    @property
+    def sidecar_rates(self) -> SidecarRates:
+        """How many refused webhooks the sidecar bears."""
+        addresses, gateways = self.sidecar_rate_limit_addresses, self.sidecar_rate_limit_gateways
+        return SidecarRates(
+            address=Rate.parse(addresses) if addresses else None,
+            gateway=Rate.parse(gateways) if gateways else None,
+        )
 
     @field_validator("razorpay_upi_email")
     @classmethod

@@ -4,6 +4,7 @@ It stands at the edge and holds no gateway's secret. It limits what it takes, fo
 with its headers, and says the server's answer in HTTP; what an event means is not its business.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +20,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
 
 from gateway_adapters.sidecar.answers import (
+    MAX_RETRY_AFTER_SECONDS,
+    MIN_RETRY_AFTER_SECONDS,
     Refusal,
     failure_of,
     json_refusal,
     refusal_of,
     send_again_later,
 )
+from gateway_adapters.sidecar.limits import SidecarLimits, SidecarRates, TooMany
 from gateway_adapters.sidecar.requests import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -47,21 +51,27 @@ _OUTCOMES: Final[Mapping[int, str]] = MappingProxyType(
 )
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _MAX_LOGGED_LENGTH: Final = 64
+NO_RATES: Final = SidecarRates()
 
 _log = structlog.stdlib.get_logger()
 
 
 def sidecar_app(
-    channel: grpc.aio.Channel, token: Callable[[], str], *, deadline_seconds: float = 4.0
+    channel: grpc.aio.Channel,
+    token: Callable[[], str],
+    *,
+    deadline_seconds: float = 4.0,
+    rates: SidecarRates = NO_RATES,
 ) -> web.Application:
     """Return the sidecar's application; `sidecar_runner` makes it run as it should.
 
     `channel` leads to the server and stays its owner's. `token` gives a JSON Web Token with the
     scope `webhook.forward` whenever one is needed. Gateways wait for five seconds: in
-    `deadline_seconds` the body has to be here and the server has to have answered.
+    `deadline_seconds` the body has to be here and the server has to have answered. `rates` bound
+    what is refused, and nothing else.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_in_json])
-    sidecar = _Sidecar(channel, token, deadline_seconds)
+    sidecar = _Sidecar(channel, token, deadline_seconds, SidecarLimits(rates))
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
     app.router.add_get("/readyz", sidecar.readyz)
@@ -79,7 +89,11 @@ class _Sidecar:
     """Owns the stubs to the server."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, token: Callable[[], str], deadline_seconds: float
+        self,
+        channel: grpc.aio.Channel,
+        token: Callable[[], str],
+        deadline_seconds: float,
+        limits: SidecarLimits,
     ) -> None:
         self._service = contract_grpc.WalletPaymentServiceStub(channel)
         self._check_health = channel.unary_unary(
@@ -89,6 +103,7 @@ class _Sidecar:
         )
         self._token = token
         self._deadline_seconds = deadline_seconds
+        self._limits = limits
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Say that the sidecar itself runs."""
@@ -108,6 +123,16 @@ class _Sidecar:
 
     async def take_webhook(self, request: web.Request) -> web.Response:
         """Check the limits, forward, and say the answer in HTTP."""
+        gateway = request.match_info["gateway"][:_MAX_LOGGED_LENGTH]
+        try:
+            with self._limits.counting(gateway, request.remote or "") as verdict:
+                response = await self._answer(request)
+                verdict.status = response.status
+                return response
+        except TooMany as error:
+            return json_refusal(_too_many(error.wait_seconds))
+
+    async def _answer(self, request: web.Request) -> web.Response:
         give_up_at = time.monotonic() + self._deadline_seconds
         try:
             webhook = await read_webhook_request(request, self._deadline_seconds)
@@ -146,6 +171,16 @@ class _Sidecar:
                 ("x-correlation-id", correlation_id),
             ),
         )
+
+
+def _too_many(wait_seconds: float) -> Refusal:
+    """Ask for patience; a gateway keeps the event and sends it again."""
+    return Refusal(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "RATE_LIMITED",
+        "Too many requests from here, or for this gateway, were refused. Send it again later.",
+        min(max(math.ceil(wait_seconds), MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS),
+    )
 
 
 def _success(

@@ -1,4 +1,4 @@
-"""The one layer around every call: token, scope, deadline, errors, metrics, log.
+"""The one layer around every call: token, scope, rate, deadline, errors, metrics, log.
 
 It is composed per method when the server is built, from the contract's own descriptor: a method's
 scope stands in the proto, and a method without one is refused to everyone.
@@ -21,6 +21,7 @@ from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
 from server.rpc.errors import RetryLater, RpcError, as_rpc_error
+from server.rpc.rate_limits import CallLimits, RateLimits
 from server.rpc.servicer import Call, WalletPaymentServicer
 from wallet_payment.v1 import options_pb2
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -73,6 +74,7 @@ def generic_handler(
     authenticator: Authenticator,
     metrics: Metrics,
     audit: AuditLog,
+    limits: RateLimits,
 ) -> "grpc.GenericRpcHandler[Message, Message]":
     """Return what a gRPC server needs to serve the contract."""
     handlers = {}
@@ -84,6 +86,7 @@ def generic_handler(
             authenticator=authenticator,
             metrics=metrics.method(SERVICE.full_name, method.name),
             audit=audit,
+            limits=limits.of(method.name),
         )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             edge.handle,
@@ -103,6 +106,7 @@ class _Edge:
     authenticator: Authenticator
     metrics: MethodMetrics
     audit: AuditLog
+    limits: CallLimits
 
     async def handle(self, request: Message, context: Context) -> Message:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
@@ -110,11 +114,13 @@ class _Edge:
         self.metrics.call_started()
         authorization, correlation_id = _metadata(context)
         context.set_trailing_metadata(((_CORRELATION_ID, correlation_id),))
+        customer_id = getattr(request, "customer_id", "")
         caller: Caller | None = None
         refusal: RpcError | None = None
         code = "CANCELLED"
         try:
             caller = self.authenticator.authenticate(authorization, self.scope)
+            self.limits.check(caller.name, customer_id)
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
@@ -136,7 +142,7 @@ class _Edge:
                     method=self.method,
                     caller=caller.name if caller else "",
                     peer=context.peer(),
-                    customer_id=getattr(request, "customer_id", "")[:_MAX_AUDITED_ID],
+                    customer_id=customer_id[:_MAX_AUDITED_ID],
                     order_id=getattr(request, "order_id", "")[:_MAX_AUDITED_ID],
                     code=code,
                     reason=refusal.reason if refusal else "",

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway_adapters.rate_limit import private_table, shared_table
 from server.apple_sessions import ApplePaySessions
+from server.audit import AuditLog, NoAudit
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings, read_key_set
@@ -70,7 +71,7 @@ async def running_server(
     slot = ServicerSlot()
     async with AsyncExitStack() as resources:
         database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
-        audit = await resources.enter_async_context(MongoAuditLog(database))
+        audit = await resources.enter_async_context(_audit_log(settings, database, metrics))
         session = await resources.enter_async_context(aiohttp.ClientSession())
         committer = await resources.enter_async_context(
             Committer(LedgerStore(database), metrics, commit_settings(settings))
@@ -160,6 +161,18 @@ def rate_limits(settings: Settings, place: Place | None) -> RateLimits:
     """Return the limits of calls; workers of one server count together."""
     table = private_table() if place is None else shared_table(place.folder)
     return RateLimits(settings.caller_rates, settings.customer_rates, table)
+
+
+@asynccontextmanager
+async def _audit_log(
+    settings: Settings, database: Database, metrics: Metrics
+) -> AsyncIterator[AuditLog]:
+    if settings.audit == "off":
+        yield NoAudit()
+        return
+    refuses = settings.audit == "refuse"
+    async with MongoAuditLog(database, metrics, refuses=refuses) as audit:
+        yield audit
 
 
 async def _prepare(database: Database) -> None:

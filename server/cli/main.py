@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from gateway_adapters.gateway import GatewayError
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from server.app import running_server
+from server.cli.audit import audit
 from server.cli.books import BadStateFile, books
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
@@ -66,6 +67,7 @@ def cli() -> None:
     """
 
 
+cli.add_command(audit)
 cli.add_command(books)
 cli.add_command(review)
 cli.add_command(reconcile)

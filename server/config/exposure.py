@@ -1,6 +1,6 @@
-"""Settings of what others may ask for: rates of calls, and of refused webhooks."""
+"""Settings of what others may ask for, and what is written down of it."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
@@ -33,6 +33,11 @@ OptionalRate = Annotated[str, AfterValidator(_rate)]
 class ExposureSettings(BaseSettings):
     """Limits that hold against callers and against strangers."""
 
+    audit: Literal["continue", "refuse", "off"] = Field(
+        default="continue",
+        description="What becomes of calls while the audit cannot be written: continue (the metric "
+        "wallet_audit_failing tells) or refuse. off, for measuring, needs WALLET_DEVELOPMENT=true.",
+    )
     rate_limit_callers: RatesOfMethods = Field(
         default=(),
         description="Calls that each calling service may make, for each method: <per second>:"

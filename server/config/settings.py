@@ -47,6 +47,8 @@ class Settings(WorkSettings, ExposureSettings, GatewaySettings, TrustSettings, P
                 "WALLET_JWT_KEYS has no key for an algorithm of WALLET_JWT_ALGORITHMS: no token "
                 "would ever be accepted."
             )
+        if self.audit == "off" and not self.development:
+            problems.append("WALLET_AUDIT is off: calls have to be audited; continue or refuse.")
         if not self.development:
             problems += [
                 f"{variable} holds a development secret: set a real one, or "

@@ -121,6 +121,7 @@ class _Edge:
         try:
             caller = self.authenticator.authenticate(authorization, self.scope)
             self.limits.check(caller.name, customer_id)
+            _check_audit(self.audit)
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
@@ -168,6 +169,16 @@ class _Edge:
                 ),
             )
         return response
+
+
+def _check_audit(audit: AuditLog) -> None:
+    if not audit.takes_calls:
+        raise RetryLater(
+            "DATABASE_UNAVAILABLE",
+            "The audit cannot be written now, and this server does nothing that is not audited. "
+            "Nothing was done: repeat after a moment.",
+            1.0,
+        )
 
 
 def _metadata(context: Context) -> tuple[str | None, str]:

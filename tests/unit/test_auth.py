@@ -36,6 +36,8 @@ LET_IN = "DATABASE_UNAVAILABLE"
 class Audit:
     """Keeps what the edge notes."""
 
+    takes_calls = True
+
     def __init__(self) -> None:
         self.entries: list[AuditEntry] = []
 

@@ -95,12 +95,9 @@ class MongoAuditRecords:
         segments: dict[int, Segment] = {}
         ends: dict[int, SegmentEnd] = {}
         in_row = [*await self._read_row(segments, ends), *check_row(segments, ends)]
-        if noted_hash and noted_hash not in {
-            one.hash for one in (*segments.values(), *ends.values())
-        }:
-            in_row.append(
-                AuditDifference(noted_hash, "this hash was noted, and is no longer there")
-            )
+        hashes = {one.hash for one in segments.values()} | {one.hash for one in ends.values()}
+        if noted_hash and noted_hash not in hashes:
+            in_row.append(AuditDifference(noted_hash, "it was noted, and is no longer there"))
         for difference in in_row:
             report.differences += 1
             yield difference

@@ -28,6 +28,13 @@ from gateway_adapters.sidecar.answers import (
     refusal_of,
     send_again_later,
 )
+from gateway_adapters.sidecar.connections import (
+    NEXT_REQUEST_SECONDS,
+    ConnectionLimits,
+    Connections,
+    GuardedRunner,
+    connections_middleware,
+)
 from gateway_adapters.sidecar.limits import SidecarLimits, SidecarRates, TooMany
 from gateway_adapters.sidecar.requests import (
     MAX_BODY_BYTES,
@@ -52,6 +59,11 @@ _OUTCOMES: Final[Mapping[int, str]] = MappingProxyType(
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _MAX_LOGGED_LENGTH: Final = 64
 NO_RATES: Final = SidecarRates()
+DEFAULT_CONNECTION_LIMITS: Final = ConnectionLimits()
+_LINGERING_SECONDS: Final = 1.0
+"""So long the rest of a body is read that nobody wants, for the sender to see the answer."""
+_SHUTDOWN_SECONDS: Final = 5.0
+_CONNECTIONS: Final = web.AppKey("connections", Connections)
 
 _log = structlog.stdlib.get_logger()
 
@@ -62,6 +74,7 @@ def sidecar_app(
     *,
     deadline_seconds: float = 4.0,
     rates: SidecarRates = NO_RATES,
+    connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
 ) -> web.Application:
     """Return the sidecar's application; `sidecar_runner` makes it run as it should.
 
@@ -70,7 +83,12 @@ def sidecar_app(
     `deadline_seconds` the body has to be here and the server has to have answered. `rates` bound
     what is refused, and nothing else.
     """
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_in_json])
+    connections = Connections(connection_limits)
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[connections_middleware(connections), _answer_in_json],
+    )
+    app[_CONNECTIONS] = connections
     sidecar = _Sidecar(channel, token, deadline_seconds, SidecarLimits(rates))
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
@@ -80,8 +98,15 @@ def sidecar_app(
 
 def sidecar_runner(app: web.Application) -> web.AppRunner:
     """Return the sidecar's runner. It decompresses no body, not even one to be thrown away."""
-    return web.AppRunner(
-        app, auto_decompress=False, max_field_size=MAX_HEADER_BYTES, access_log=None
+    return GuardedRunner(
+        app,
+        app[_CONNECTIONS],
+        auto_decompress=False,
+        max_field_size=MAX_HEADER_BYTES,
+        keepalive_timeout=NEXT_REQUEST_SECONDS,
+        lingering_time=_LINGERING_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        access_log=None,
     )
 
 

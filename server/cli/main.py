@@ -173,7 +173,12 @@ def sidecar() -> None:
                 grpc.aio.insecure_channel(settings.server_target)
             )
             bound = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
-            app = sidecar_app(channel, lambda: token, rates=settings.sidecar_rates)
+            app = sidecar_app(
+                channel,
+                lambda: token,
+                rates=settings.sidecar_rates,
+                connection_limits=settings.connection_limits,
+            )
             await resources.enter_async_context(http_server(sidecar_runner(app), bound))
             click.echo(f"sidecar listens on http://{address_of(bound)}", err=True)
             await asyncio.Event().wait()

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
 from gateway_adapters.rate_limit import Rate, Rates
+from gateway_adapters.sidecar.connections import ConnectionLimits
 from gateway_adapters.sidecar.limits import SidecarRates
 from server.config.values import CommaSeparated
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -57,6 +58,24 @@ class ExposureSettings(BaseSettings):
         description="The same for one gateway, from all addresses that sent none with a good "
         "signature within a day.",
     )
+
+    sidecar_max_connections: int = Field(
+        default=800,
+        ge=1,
+        le=100_000,
+        description="Connections that the sidecar takes at most. Keep it below the number of files "
+        "that the process may open.",
+    )
+    sidecar_max_connections_per_address: int = Field(
+        default=200, ge=1, le=100_000, description="Those from one address at most."
+    )
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """How many connections the sidecar takes."""
+        return ConnectionLimits(
+            total=self.sidecar_max_connections, per_address=self.sidecar_max_connections_per_address
+        )
 
     @property
     def caller_rates(self) -> Rates:

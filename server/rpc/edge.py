@@ -9,18 +9,18 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
-from server.rpc.errors import RetryLater, RpcError, as_rpc_error
+from server.rpc.errors import InvalidArgument, RetryLater, RpcError, Violation, as_rpc_error
 from server.rpc.rate_limits import CallLimits, RateLimits
 from server.rpc.servicer import Call, WalletPaymentServicer
 from wallet_payment.v1 import options_pb2
@@ -86,11 +86,13 @@ def generic_handler(
             authenticator=authenticator,
             metrics=metrics.method(SERVICE.full_name, method.name),
             audit=audit,
+            request_type=GetMessageClass(method.input_type),
             limits=limits.of(method.name),
         )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             edge.handle,
-            request_deserializer=GetMessageClass(method.input_type).FromString,
+            # The edge reads it: what gRPC cannot read ends as UNKNOWN, with the exception's text.
+            request_deserializer=None,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
@@ -107,13 +109,15 @@ class _Edge:
     metrics: MethodMetrics
     audit: AuditLog
     limits: CallLimits
+    request_type: type[Message]
 
-    async def handle(self, request: Message, context: Context) -> Message:
+    async def handle(self, serialized: bytes, context: Context) -> Message:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
         started = time.perf_counter()
         self.metrics.call_started()
         authorization, correlation_id = _metadata(context)
         context.set_trailing_metadata(((_CORRELATION_ID, correlation_id),))
+        request = self._read(serialized)
         customer_id = getattr(request, "customer_id", "")
         caller: Caller | None = None
         refusal: RpcError | None = None
@@ -122,6 +126,8 @@ class _Edge:
             caller = self.authenticator.authenticate(authorization, self.scope)
             self.limits.check(caller.name, customer_id)
             _check_audit(self.audit)
+            if request is None:
+                _refuse_unreadable()
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
@@ -169,6 +175,17 @@ class _Edge:
                 ),
             )
         return response
+
+    def _read(self, serialized: bytes) -> Message | None:
+        """Read the request; None where it is none."""
+        try:
+            return self.request_type.FromString(serialized)
+        except DecodeError:
+            return None
+
+
+def _refuse_unreadable() -> NoReturn:
+    raise InvalidArgument([Violation("request", "cannot be read as a message of this method")])
 
 
 def _check_audit(audit: AuditLog) -> None:

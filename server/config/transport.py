@@ -52,8 +52,8 @@ class TransportSettings(BaseSettings):
         default=3_600,
         ge=1,
         le=86_400,
-        description="How long a connection with TLS stays before it is made anew, with the "
-        "certificates of then.",
+        description="How long a connection to gRPC stays before it is made anew, with the "
+        "certificates of then; calls under way have a minute to end.",
     )
     grpc_plaintext: Plaintext = Field(
         default="loopback",

@@ -270,6 +270,7 @@ def test_a_published_set_is_read_with_care() -> None:
     assert (key.key_id, key.algorithm) == ("good", "ES256")
     assert "key=" not in repr(key)
     nothing: Any
-    for nothing in ([], {"keys": {}}, {"keys": others}, 1):
+    many = [good.public(kid=str(number)) for number in range(101)]
+    for nothing in ([], {"keys": {}}, {"keys": others}, 1, {"keys": many}):
         with pytest.raises(Unusable):
             published_keys(nothing, ASYMMETRIC)

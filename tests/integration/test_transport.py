@@ -308,17 +308,18 @@ async def test_workers_speak_tls_on_their_one_port(
     """Each of two workers shows the certificate, and each takes over a new one."""
     authority = Authority()
     certificate, key = authority.server().write(tmp_path, "server")
-    settings = {
-        "WALLET_GRPC_CERTIFICATE": certificate,
-        "WALLET_GRPC_KEY": key,
-        "WALLET_GRPC_CLIENT_ROOTS": authority.write(tmp_path, "roots"),
-        "WALLET_RELOAD_SECONDS": "0.05",
-    }
     credentials = channel_credentials(authority.pem, authority.caller("order-service"))
-    async with serving(mongodb_uri, "--workers", "2", credentials=credentials, **settings) as (
-        _,
-        address,
-    ):
+    running = serving(
+        mongodb_uri,
+        "--workers",
+        "2",
+        credentials=credentials,
+        WALLET_GRPC_CERTIFICATE=certificate,
+        WALLET_GRPC_KEY=key,
+        WALLET_GRPC_CLIENT_ROOTS=authority.write(tmp_path, "roots"),
+        WALLET_RELOAD_SECONDS="0.05",
+    )
+    async with running as (_, address):
         secure = Secure(tmp_path, authority, address, "", harness)
         renewed = authority.server()
         secure.show(renewed)

@@ -11,9 +11,11 @@ import aiohttp
 import grpc
 import structlog
 
+from gateway_adapters.rate_limit import private_table, shared_table
 from server.access.certificates import CertificateFiles
 from server.access.watched_files import WatchedFiles
 from server.apple_sessions import ApplePaySessions
+from server.audit import AuditLog, NoAudit
 from server.authentication import running_authenticator
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
@@ -25,6 +27,7 @@ from server.poller import Poller
 from server.rpc.auth import Authenticator
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
+from server.rpc.rate_limits import RateLimits
 from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
 from server.rpc.subject_names import SubjectNames
@@ -73,7 +76,7 @@ async def running_server(
     slot = ServicerSlot()
     async with AsyncExitStack() as resources:
         database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
-        audit = await resources.enter_async_context(MongoAuditLog(database))
+        audit = await resources.enter_async_context(_audit_log(settings, database, metrics))
         session = await resources.enter_async_context(aiohttp.ClientSession())
         committer = await resources.enter_async_context(
             Committer(LedgerStore(database), metrics, commit_settings(settings))
@@ -108,7 +111,14 @@ async def running_server(
         )
         rpc = await resources.enter_async_context(
             rpc_server(
-                generic_handler(slot, authenticator, metrics, audit, subject_names_of(settings)),
+                generic_handler(
+                    slot,
+                    authenticator,
+                    metrics,
+                    audit,
+                    rate_limits(settings, place),
+                    subject_names_of(settings),
+                ),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
@@ -175,6 +185,24 @@ def commit_settings(settings: Settings) -> CommitSettings:
         max_batch=settings.commit_max_batch,
         max_queue=settings.commit_max_queue,
     )
+
+
+def rate_limits(settings: Settings, place: Place | None) -> RateLimits:
+    """Return the limits of calls; workers of one server count together."""
+    table = private_table() if place is None else shared_table(place.folder)
+    return RateLimits(settings.caller_rates, settings.customer_rates, table)
+
+
+@asynccontextmanager
+async def _audit_log(
+    settings: Settings, database: Database, metrics: Metrics
+) -> AsyncIterator[AuditLog]:
+    if settings.audit == "off":
+        yield NoAudit()
+        return
+    refuses = settings.audit == "refuse"
+    async with MongoAuditLog(database, metrics, refuses=refuses) as audit:
+        yield audit
 
 
 async def _prepare(database: Database) -> None:

@@ -92,6 +92,11 @@ class Metrics:
             ("what",),
             registry=self.registry,
         )
+        self._audit_lost = Counter(
+            "wallet_audit_lost",
+            "Audit entries that were lost, because too many waited.",
+            registry=self.registry,
+        )
 
     def method(self, service: str, method: str) -> MethodMetrics:
         """Return the metrics of one RPC."""
@@ -103,6 +108,23 @@ class Metrics:
             "wallet_commit_queue", "Commands that wait for their turn.", registry=self.registry
         )
         gauge.set_function(length)
+
+    def watch_audit(self, waiting: Callable[[], int], fails: Callable[[], bool]) -> None:
+        """Show how many audit entries wait to be written, and whether writing them fails."""
+        gauge = Gauge(
+            "wallet_audit_waiting", "Audit entries that wait to be written.", registry=self.registry
+        )
+        gauge.set_function(waiting)
+        alarm = Gauge(
+            "wallet_audit_failing",
+            "1 while the audit cannot be written, 0 otherwise.",
+            registry=self.registry,
+        )
+        alarm.set_function(lambda: int(fails()))
+
+    def audit_entry_lost(self) -> None:
+        """Note an audit entry that was lost."""
+        self._audit_lost.inc()
 
     def batch_committed(self, size: int, seconds: float) -> None:
         """Note a batch that was carried out."""

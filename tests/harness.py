@@ -218,6 +218,7 @@ class Harness:
         self.metrics_url = f"http://{addresses['metrics']}/metrics"
         self.stub: Any = service_grpc.WalletPaymentServiceStub(channel)
         self.metadata = bearer(token())
+        self.sidecar_token = token(sub="sidecar", scope="webhook.forward")
 
     async def call(self, method: str, request: Any, **options: Any) -> Any:
         """Call an RPC with a good token, or with the metadata given."""

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from gateway_adapters.gateway import GatewayError
 from server.access.watched_files import Unusable
 from server.app import running_server
+from server.cli.audit import audit
 from server.cli.books import BadStateFile, books
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
@@ -68,6 +69,7 @@ def cli() -> None:
     """
 
 
+cli.add_command(audit)
 cli.add_command(books)
 cli.add_command(keys)
 cli.add_command(review)

@@ -40,7 +40,13 @@ async def running_sidecar(settings: Settings) -> AsyncIterator[str]:
             await resources.enter_async_context(http_server(metrics_runner(metrics.told), bound))
         networks = map(ipaddress.ip_network, settings.sidecar_trusted_proxies)
         proxies = TrustedProxies(tuple(networks), settings.sidecar_forwarded_header)
-        app = sidecar_app(link.channel, token, proxies=proxies)
+        app = sidecar_app(
+            link.channel,
+            token,
+            rates=settings.sidecar_rates,
+            connection_limits=settings.connection_limits,
+            proxies=proxies,
+        )
         bound = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
         await resources.enter_async_context(
             http_server(sidecar_runner(app), bound, tls.context if tls else None)

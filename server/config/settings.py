@@ -10,6 +10,7 @@ from server.access.certificates import CertificateFiles
 from server.access.trust import verification_keys
 from server.access.watched_files import Unusable, read_files
 from server.config.access import AccessSettings
+from server.config.exposure import ExposureSettings
 from server.config.gateways import GATEWAY_SECRETS, GatewaySettings
 from server.config.places import PlaceSettings
 from server.config.transport import TransportSettings, is_loopback
@@ -26,7 +27,13 @@ class SettingsError(Exception):
 
 
 class Settings(
-    WorkSettings, GatewaySettings, TransportSettings, AccessSettings, TrustSettings, PlaceSettings
+    WorkSettings,
+    ExposureSettings,
+    GatewaySettings,
+    TransportSettings,
+    AccessSettings,
+    TrustSettings,
+    PlaceSettings,
 ):
     """The settings of one process. The variable is the field in upper case, after `WALLET_`."""
 
@@ -53,6 +60,8 @@ class Settings(
         else:
             problems += self._unusable_keys()
         problems += self._unusable_certificate()
+        if self.audit == "off" and not self.development:
+            problems.append("WALLET_AUDIT is off: calls have to be audited; continue or refuse.")
         if not self.development:
             problems += [
                 f"{variable} holds a development secret: set a real one, or "

@@ -19,9 +19,25 @@ _MAX_MESSAGE_BYTES: Final = 512 * 1024
 """Room for the largest webhook with its headers."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1_000),
+    # Whoever connects has to say in time that it speaks HTTP/2.
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    # Callers connect anew now and then, so that they spread over workers and servers.
+    ("grpc.max_connection_age_ms", 60 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    # A caller may ask now and then whether the server is there; who asks all the time has to go.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    # A caller that vanished without a word is noticed.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 )
+"""The limits of a connection. A compressed message has to fit uncompressed, which gRPC checks while
+it inflates it."""
 
 _LAST_CALLS_MS: Final = 60_000
 """So long the calls of a connection that is made anew may take to end."""

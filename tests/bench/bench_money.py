@@ -1,6 +1,6 @@
 """The run on the money path: each target is started, measured case by case, and proven.
 
-* echo, group, secure, per-request: `bench_server`, each on a database of its own
+* echo, group, secure, unaudited, per-request: `bench_server`, each on a database of its own
 * two-workers: `wallet-payment serve --workers 2`
 * driver: `bench_driver`, no server at all
 * medici: the npm package in its own processes, where Node.js is present
@@ -23,6 +23,7 @@ from bench_cases import (
     PER_REQUEST,
     SECURE,
     TWO_WORKERS,
+    UNAUDITED,
     WEBHOOKS,
     WORKERS,
     Case,
@@ -35,8 +36,8 @@ from bench_webhooks import Webhooks, prove_webhooks, running_webhooks, topups_fo
 
 from server.store.embedded import embedded_mongod
 
-_SERVED: Final = (ECHO, GROUP, SECURE, PER_REQUEST)
-_PROVEN: Final = (GROUP, SECURE, PER_REQUEST, TWO_WORKERS, DRIVER)
+_SERVED: Final = (ECHO, GROUP, SECURE, UNAUDITED, PER_REQUEST)
+_PROVEN: Final = (GROUP, SECURE, UNAUDITED, PER_REQUEST, TWO_WORKERS, DRIVER)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from certificate_bench import DAY, Authority
+from gateway_adapters.rate_limit import Rate, Rates
+from gateway_adapters.sidecar import SidecarRates
 from server.cli.main import cli
 from server.config import DEVELOPMENT_PREFIX, Settings, SettingsError, load_settings
 
@@ -72,6 +74,15 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_SIDECAR_METRICS_ADDRESS", "9465", "host:port"),
         ("WALLET_RAZORPAY_UPI_EMAIL", "shop", "email address"),
         ("WALLET_RAZORPAY_UPI_CONTACT", "call us", "phone number"),
+        ("WALLET_RATE_LIMIT_CALLERS", "fast", "<per second>"),
+        ("WALLET_RATE_LIMIT_CALLERS", "PayWithWalet=1", "PayWithWallet"),
+        ("WALLET_RATE_LIMIT_CUSTOMERS", "1,2", "one rate for all"),
+        ("WALLET_RATE_LIMIT_CUSTOMERS", "GetStatus=0", "<per second>"),
+        ("WALLET_SIDECAR_RATE_LIMIT_ADDRESSES", "-1", "<per second>"),
+        ("WALLET_SIDECAR_RATE_LIMIT_GATEWAYS", "1:none", "<per second>"),
+        ("WALLET_SIDECAR_MAX_CONNECTIONS", "0", "greater"),
+        ("WALLET_SIDECAR_MAX_CONNECTIONS_PER_ADDRESS", "many", "integer"),
+        ("WALLET_AUDIT", "sometimes", "refuse"),
         ("WALLET_LOG_LEVEL", "loud", "debug"),
         ("WALLET_TOPUP_LIFETIME_SECONDS", "soon", "integer"),
         ("WALLET_COMMIT_MAX_BATCH", "0", "greater"),
@@ -396,3 +407,16 @@ def test_no_command_starts_in_plaintext_beyond_loopback(
 
     assert isinstance(result.exception, SettingsError)
     assert f"{address}=0.0.0.0:0 would be plaintext" in str(result.exception)
+
+
+def test_rates_are_read_and_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method's own rate comes before the general one; an empty setting is no limit."""
+    monkeypatch.setenv("WALLET_RATE_LIMIT_CALLERS", "100:200, PayWithWallet=5")
+    monkeypatch.setenv("WALLET_SIDECAR_RATE_LIMIT_ADDRESSES", "")
+
+    settings = load_settings()
+
+    assert settings.caller_rates.general == Rate(100, 200)
+    assert settings.caller_rates.named == {"PayWithWallet": Rate(5, 5)}
+    assert settings.customer_rates == Rates()
+    assert settings.sidecar_rates == SidecarRates(address=None, gateway=Rate(10, 500))

@@ -124,7 +124,7 @@ async def running_server(
                 grace_seconds=settings.shutdown_grace_seconds,
                 shares_port=place is not None,
                 tls=server_tls(settings, files, metrics),
-                tls_connection_seconds=settings.grpc_connection_seconds,
+                connection_seconds=settings.grpc_connection_seconds,
             )
         )
         await _prepare(database)

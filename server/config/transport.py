@@ -52,7 +52,7 @@ class TransportSettings(BaseSettings):
         default=3_600,
         ge=1,
         le=86_400,
-        description="How long a connection with TLS stays before it is made anew, with the "
+        description="How long a connection to gRPC stays before it is made anew, with the "
         "certificates of then.",
     )
     grpc_plaintext: Plaintext = Field(

@@ -25,8 +25,7 @@ _OPTIONS: Final = (
     # Whoever connects has to say in time that it speaks HTTP/2.
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
-    # Callers connect anew now and then, so that they spread over workers and servers.
-    ("grpc.max_connection_age_ms", 60 * 60_000),
+    # So long the calls of a connection that is made anew may take to end.
     ("grpc.max_connection_age_grace_ms", 30_000),
     # A caller may ask now and then whether the server is there; who asks all the time has to go.
     ("grpc.keepalive_permit_without_calls", 1),
@@ -38,9 +37,6 @@ _OPTIONS: Final = (
 )
 """The limits of a connection. A compressed message has to fit uncompressed, which gRPC checks while
 it inflates it."""
-
-_LAST_CALLS_MS: Final = 60_000
-"""So long the calls of a connection that is made anew may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +64,23 @@ async def rpc_server(
     grace_seconds: float,
     shares_port: bool = False,
     tls: grpc.ServerCredentials | None = None,
-    tls_connection_seconds: int = 3_600,
+    connection_seconds: int = 3_600,
 ) -> AsyncIterator[RpcServer]:
     """Serve, NOT_SERVING at first; leaving refuses new calls and lets running ones finish.
 
     With `shares_port` others may listen on the same address, each getting some of the connections.
-    With `tls` each connection is made anew after a while, so that its certificates are looked at.
+    After `connection_seconds` callers have to connect anew: so they spread over workers and
+    servers, and the certificates of both ends are looked at again.
 
     Raises:
         AddressInUse.
     """
     # Unless it is meant, a second server on the same port would take some of its calls silently.
-    options = [*_OPTIONS, ("grpc.so_reuseport", int(shares_port))]
-    if tls is not None:
-        options.append(("grpc.max_connection_age_ms", tls_connection_seconds * 1_000))
-        options.append(("grpc.max_connection_age_grace_ms", _LAST_CALLS_MS))
-    server = grpc.aio.server(options=options)
+    port_options = (
+        ("grpc.so_reuseport", int(shares_port)),
+        ("grpc.max_connection_age_ms", connection_seconds * 1_000),
+    )
+    server = grpc.aio.server(options=(*_OPTIONS, *port_options))
     server.add_generic_rpc_handlers((handler,))
     health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

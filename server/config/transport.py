@@ -53,7 +53,7 @@ class TransportSettings(BaseSettings):
         ge=1,
         le=86_400,
         description="How long a connection to gRPC stays before it is made anew, with the "
-        "certificates of then.",
+        "certificates of then; calls under way have a minute to end.",
     )
     grpc_plaintext: Plaintext = Field(
         default="loopback",

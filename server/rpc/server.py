@@ -26,7 +26,7 @@ _OPTIONS: Final = (
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     # So long the calls of a connection that is made anew may take to end.
-    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
     # A caller may ask now and then whether the server is there; who asks all the time has to go.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
@@ -69,18 +69,19 @@ async def rpc_server(
     """Serve, NOT_SERVING at first; leaving refuses new calls and lets running ones finish.
 
     With `shares_port` others may listen on the same address, each getting some of the connections.
-    After `connection_seconds` callers have to connect anew: so they spread over workers and
-    servers, and the certificates of both ends are looked at again.
+    After `connection_seconds` a connection is made anew, so that callers spread over workers and
+    servers, and with `tls` the certificates are looked at again.
 
     Raises:
         AddressInUse.
     """
     # Unless it is meant, a second server on the same port would take some of its calls silently.
-    port_options = (
-        ("grpc.so_reuseport", int(shares_port)),
+    options = [
+        *_OPTIONS,
         ("grpc.max_connection_age_ms", connection_seconds * 1_000),
-    )
-    server = grpc.aio.server(options=(*_OPTIONS, *port_options))
+        ("grpc.so_reuseport", int(shares_port)),
+    ]
+    server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((handler,))
     health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

@@ -61,6 +61,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_RELOAD_SECONDS", "0", "greater"),
         ("WALLET_GRPC_CERTIFICATE", "/does/not/exist", "no file"),
         ("WALLET_GRPC_CLIENT_ROOTS", "system", "no file"),
+        ("WALLET_GRPC_KEY", "-----BEGIN PRIVATE KEY-----\n" + "A" * 5_000, "no file"),
         ("WALLET_SERVER_ROOTS", "/does/not/exist", "no file"),
         ("WALLET_GRPC_SUBJECT_NAMES", "order-service", "sub=name"),
         ("WALLET_GRPC_SUBJECT_NAMES", "*,order-service=", "sub=name"),

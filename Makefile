@@ -37,15 +37,15 @@ demo: $(INSTALLED) ## Show the main job in a minute: top-up, payment, refund, bo
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the money path against its baselines; writes build/bench/latest.json.
-	@$(BIN)/python tests/bench money $(BENCH_OPTIONS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench money $(BENCH_OPTIONS)
 
 .PHONY: bench-growth
 bench-growth: $(INSTALLED) ## Measure with a million stored transactions beside none; some minutes.
-	@$(BIN)/python tests/bench growth $(BENCH_OPTIONS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench growth $(BENCH_OPTIONS)
 
 .PHONY: bench-soak
 bench-soak: $(INSTALLED) ## Watch the server's memory under load for ten minutes.
-	@$(BIN)/python tests/bench soak $(BENCH_OPTIONS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench soak $(BENCH_OPTIONS)
 
 .PHONY: bench-verify
 bench-verify: $(INSTALLED) ## Measure the proof of the books at 1,000,000 transactions.

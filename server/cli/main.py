@@ -99,6 +99,7 @@ def up() -> None:
     server and the sidecar, and prints where they listen and how to call them. Ctrl-C stops it.
     """
     settings = load_settings()
+    settings.check_development()
     configure_logs(settings)
 
     async def run() -> None:
@@ -209,6 +210,7 @@ def demo() -> None:
                 sandbox_address=any_port,
                 log_level="error",
             )
+            settings.check_development()
             configure_logs(settings)
             async with running_environment(settings) as environment:
                 await run_demo(environment)

@@ -132,7 +132,8 @@ class _Edge:
             caller = await self.authenticator.authenticate(authorization, self.scope)
             if self.subject_names is not None:
                 self.subject_names.check(caller, context.auth_context())
-            self.limits.check(caller.name, customer_id)
+            # A token of one customer never uses up what another customer may call.
+            self.limits.check(caller.name, caller.customer_id or customer_id)
             _check_audit(self.audit)
             if request is None:
                 _refuse_unreadable()

@@ -7,18 +7,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
 import jwt
 import structlog
 from aiohttp import web
 
+from gateway_adapters.guarded_session import guarded_session
 from gateway_adapters.rate_limit import private_table, shared_table
 from server.apple_sessions import ApplePaySessions
 from server.audit import AuditLog, NoAudit
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings, read_key_set
-from server.gateways import gateways, wallets
+from server.gateways import gateways, outbound_hosts, wallets
 from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import CONTENT_TYPE, Metrics
 from server.poller import Poller
@@ -72,7 +72,7 @@ async def running_server(
     async with AsyncExitStack() as resources:
         database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
         audit = await resources.enter_async_context(_audit_log(settings, database, metrics))
-        session = await resources.enter_async_context(aiohttp.ClientSession())
+        session = await resources.enter_async_context(guarded_session(outbound_hosts(settings)))
         committer = await resources.enter_async_context(
             Committer(LedgerStore(database), metrics, commit_settings(settings))
         )

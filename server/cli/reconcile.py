@@ -6,12 +6,12 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import click
 
+from gateway_adapters.guarded_session import guarded_session
 from server.cli.operate import loaded_settings, opened_database, operator_settings
 from server.config import Settings, SettingsError
-from server.gateways import gateways
+from server.gateways import gateways, outbound_hosts
 from server.ledger.money import Money
 from server.reconcile import Discrepancy, Reconciliation
 from server.reconcile import reconcile as compare
@@ -52,7 +52,10 @@ def reconcile(gateway_name: str, start: datetime, end: datetime, as_json: bool) 
 
 
 async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Reconciliation:
-    async with aiohttp.ClientSession() as session, opened_database(settings) as database:
+    async with (
+        guarded_session(outbound_hosts(settings)) as session,
+        opened_database(settings) as database,
+    ):
         gateway = gateways(settings, session).get(name)
         if gateway is None:
             raise SettingsError(f"There are no credentials for a gateway {name} here.")

@@ -87,6 +87,10 @@ CHAOS_SEED ?= 1
 chaos: $(INSTALLED) ## Kill and stop everything under load for five minutes; prove that no money is lost.
 	@PYTHONPATH=tests $(BIN)/python tests/chaos/chaos.py --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 
+.PHONY: flood
+flood: $(INSTALLED) ## Attack the sidecar while a caller pays; tell what is left of the caller's throughput.
+	@PYTHONPATH=tests $(BIN)/python tests/flood/flood.py $(FLOOD_OPTIONS)
+
 .PHONY: browser
 browser: chromium $(BROWSER_INSTALLED) ## Test the checkout page in a real browser; pictures go to build/browser.
 	WALLET_TEST_CHROMIUM='$(CHROMIUM)' $(BIN)/pytest tests/browser

@@ -108,6 +108,8 @@ def transaction_document(transaction: Transaction) -> Document:
     for name in _TRANSACTION_TEXTS:
         if value := getattr(transaction, name):
             document[name] = value
+    if transaction.has_changed_state:
+        document["has_changed_state"] = True
     if transaction.metadata:
         document["metadata"] = dict(transaction.metadata)
     if transaction.idempotency is not None:
@@ -140,6 +142,7 @@ def read_transaction(document: Document) -> Transaction:
         metadata=document.get("metadata", NO_METADATA),
         wallet_state=WalletState(document.get("wallet_state", WalletState.ACTIVE)),
         idempotency=_read_idempotency(document) if "idempotency_id" in document else None,
+        has_changed_state=document.get("has_changed_state", False),
     )
 
 
@@ -284,6 +287,8 @@ def topup_document(topup: Topup) -> Document:
     if topup.poll_time_ms is not None:
         document["poll_time"] = DatetimeMS(topup.poll_time_ms)
         document["poll_attempts"] = topup.poll_attempts
+    if topup.failure_version:
+        document["failure_version"] = Int64(topup.failure_version)
     if topup.reversals:
         document["reversals"] = [_reversal_document(reversal) for reversal in topup.reversals]
     if topup.metadata:
@@ -325,6 +330,7 @@ def read_topup(document: Document) -> Topup:
         idempotency=_read_idempotency(document),
         version=int(document["version"]),
         token_time_ms=int(document.get("token_time") or 0),
+        failure_version=int(document.get("failure_version", 0)),
     )
 
 

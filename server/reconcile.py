@@ -45,6 +45,8 @@ class Discrepancy:
     there: Money | None
     time_ms: int
     topup_id: str
+    told: Movement | None
+    """What the gateway says of it; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class _Side:
     minor_units: int
     time_ms: int
     topup_id: str = ""
+    told: Movement | None = None
 
     @property
     def money(self) -> Money:
@@ -127,7 +130,7 @@ def _add_movement(there: dict[Moved, _Side], movement: Movement) -> None:
         moved = Moved("payment", fact.payment_id)
         counts = fact.status is GatewayPaymentStatus.CAPTURED
     amount = fact.amount.minor_units if counts else 0
-    there[moved] = _Side(fact.amount.currency_code, amount, movement.time_ms)
+    there[moved] = _Side(fact.amount.currency_code, amount, movement.time_ms, told=movement)
 
 
 def _compare(moved: Moved, here: _Side | None, there: _Side | None) -> Discrepancy | None:
@@ -143,7 +146,8 @@ def _compare(moved: Moved, here: _Side | None, there: _Side | None) -> Discrepan
         kind = Kind.MISSING_THERE
     side = here or there
     assert side is not None  # noqa: S101 - one of them says something
-    return Discrepancy(kind, moved, ours, theirs, side.time_ms, here.topup_id if here else "")
+    topup_id, told = here.topup_id if here else "", there.told if there else None
+    return Discrepancy(kind, moved, ours, theirs, side.time_ms, topup_id, told)
 
 
 def _by_time(found: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:

@@ -7,8 +7,9 @@ between is taken up again by the next request with the same key, the webhook, or
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import structlog
@@ -20,6 +21,7 @@ from gateway_adapters.gateway import (
     GatewayError,
     GooglePayProof,
     LookupProof,
+    Movement,
     PaymentReport,
     Proof,
     WalletToken,
@@ -216,6 +218,37 @@ class Topups:
             )
         return WebhookReceipt(reply.outcome, event.event_id)
 
+    async def take_movement(self, gateway_name: str, movement: Movement) -> EventOutcome | None:
+        """Let a line of a gateway's own books take effect, as its lost webhook would have.
+
+        None says that no top-up here is concerned: nothing is kept of what others were paid.
+
+        Raises:
+            UnknownGateway, GatewayError, CommitError, StoreUnavailable.
+        """
+        gateway, fact = self._gateway(gateway_name), movement.fact
+        subject, state = _named(fact)
+        event_id, event_type = f"books:{subject}:{state}", f"books.{state.lower()}"
+        event = WebhookEvent(event_id, event_type, fact, movement.time_ms)
+        topup = await self._topup_of(gateway, event, fact)
+        if topup is None:
+            return None
+        body = json.dumps(asdict(fact), sort_keys=True).encode()
+        received = ReceivedEvent(
+            gateway=gateway_name,
+            event_id=event_id,
+            event_type=event_type,
+            body_digest=hashlib.sha256(body).hexdigest(),
+            body=body,
+            origin=EventOrigin.LOOKUP,
+            receive_time_ms=self._now_ms(),
+            report_time_ms=movement.time_ms,
+        )
+        whole = replace(fact, gateway_order_id=fact.gateway_order_id or topup.gateway_order_id)
+        reply = await self._committer.submit(_command_on(topup, whole, received), None)
+        assert isinstance(reply, EventReply)  # noqa: S101 - what these commands reply
+        return reply.outcome
+
     async def close(self) -> None:
         """Wait for the gateway orders and payments that are just being made."""
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
@@ -335,10 +368,7 @@ def _command_on(topup: Topup, fact: Fact, received: ReceivedEvent) -> ApplyPayme
 
 def _lookup(topup: Topup, fact: Fact, report: PaymentReport, now_ms: int) -> ReceivedEvent:
     """Return the event that an answer is recorded as, where it has to be."""
-    if isinstance(fact, GatewayReversal):
-        subject, state = fact.reversal_id, fact.state.value
-    else:
-        subject, state = fact.payment_id, fact.status.value
+    subject, state = _named(fact)
     return ReceivedEvent(
         gateway=topup.gateway,
         event_id=f"lookup:{subject}:{state}",
@@ -349,3 +379,10 @@ def _lookup(topup: Topup, fact: Fact, report: PaymentReport, now_ms: int) -> Rec
         receive_time_ms=now_ms,
         report_time_ms=now_ms,
     )
+
+
+def _named(fact: Fact) -> tuple[str, str]:
+    """Return the gateway's id of what a fact tells of, and the state that it tells."""
+    if isinstance(fact, GatewayReversal):
+        return fact.reversal_id, fact.state.value
+    return fact.payment_id, fact.status.value

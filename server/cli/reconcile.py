@@ -3,30 +3,51 @@
 import asyncio
 import json
 import sys
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import click
 
-from server.cli.operate import loaded_settings, opened_database, operator_settings
+from gateway_adapters.gateway import Gateway
+from server.cli.operate import loaded_settings, opened_database, opened_ledger, operator_settings
 from server.config import Settings, SettingsError
 from server.gateways import gateways
 from server.ledger.money import Money
-from server.reconcile import Discrepancy, Reconciliation
+from server.reconcile import Discrepancy, Kind, Reconciliation
 from server.reconcile import reconcile as compare
-from server.store.queries import MongoGatewayRecords
+from server.store.queries import MongoGatewayRecords, MongoQueries
+from server.topups import Topups
+from server.wallet_tokens import WalletTokens
 
 _ROW = "{:<14}  {:<8}  {:<24}  {:>16}  {:>16}  {:<25}  {}"
 _DATE = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+
+
+class _Applied(NamedTuple):
+    """Something that took effect now, and what came of it."""
+
+    what: str
+    gateway_id: str
+    outcome: str
 
 
 @click.command()
 @click.option("--gateway", "gateway_name", required=True, help="Such as razorpay.")
 @click.option("--from", "start", required=True, type=_DATE, help="From this time on, UTC.")
 @click.option("--to", "end", required=True, type=_DATE, help="Before this time, UTC.")
+@click.option(
+    "--apply",
+    "applies",
+    is_flag=True,
+    help="Let what is MISSING_HERE take effect, as its webhook would have; then compare again.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def reconcile(gateway_name: str, start: datetime, end: datetime, as_json: bool) -> None:
+def reconcile(
+    gateway_name: str, start: datetime, end: datetime, applies: bool, as_json: bool
+) -> None:
     """Compare a gateway's payments and refunds with the ledger.
 
     Exit status 1 says that they differ, 2 that they could not be compared.
@@ -34,11 +55,17 @@ def reconcile(gateway_name: str, start: datetime, end: datetime, as_json: bool) 
     if start >= end:
         raise click.UsageError("--from must be before --to.")
     settings = operator_settings(loaded_settings())
-    result = asyncio.run(_run(settings, gateway_name, _time_ms(start), _time_ms(end)))
+    window = (_time_ms(start), _time_ms(end))
+    applied: list[_Applied] = []
+    if applies:
+        result, applied = asyncio.run(_run_and_apply(settings, gateway_name, *window))
+    else:
+        result = asyncio.run(_run(settings, gateway_name, *window))
     if as_json:
         click.echo(
             json.dumps(
                 {
+                    "applied": [one._asdict() for one in applied],
                     "compared": result.compared,
                     "discrepancies": [_as_json(one) for one in result.discrepancies],
                 },
@@ -46,6 +73,8 @@ def reconcile(gateway_name: str, start: datetime, end: datetime, as_json: bool) 
             )
         )
     else:
+        for one in applied:
+            click.echo(f"applied {one.what} {one.gateway_id}: {one.outcome}")
         _print_table(result)
     if result.discrepancies:
         sys.exit(1)
@@ -53,10 +82,42 @@ def reconcile(gateway_name: str, start: datetime, end: datetime, as_json: bool) 
 
 async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Reconciliation:
     async with aiohttp.ClientSession() as session, opened_database(settings) as database:
-        gateway = gateways(settings, session).get(name)
-        if gateway is None:
-            raise SettingsError(f"There are no credentials for a gateway {name} here.")
+        gateway = _found(gateways(settings, session), name)
         return await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
+
+
+async def _run_and_apply(
+    settings: Settings, name: str, start_ms: int, end_ms: int
+) -> tuple[Reconciliation, list[_Applied]]:
+    """Compare, apply what the ledger has not heard of, and compare once more."""
+    async with (
+        aiohttp.ClientSession() as session,
+        opened_ledger(settings) as (database, committer),
+    ):
+        known = gateways(settings, session)
+        gateway, records = _found(known, name), MongoGatewayRecords(database)
+        tokens = WalletTokens(committer, {}, _now_ms)
+        topups = Topups(committer, MongoQueries(database), known, {}, tokens, _now_ms)
+        first = await compare(gateway, records, start_ms, end_ms)
+        applied = []
+        for one in first.discrepancies:
+            if one.kind is not Kind.MISSING_HERE or one.told is None:
+                continue
+            outcome = await topups.take_movement(name, one.told)
+            if outcome is not None:
+                applied.append(_Applied(*one.moved, outcome.value))
+        return await compare(gateway, records, start_ms, end_ms), applied
+
+
+def _found(known: Mapping[str, Gateway], name: str) -> Gateway:
+    gateway = known.get(name)
+    if gateway is None:
+        raise SettingsError(f"There are no credentials for a gateway {name} here.")
+    return gateway
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _print_table(result: Reconciliation) -> None:

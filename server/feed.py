@@ -1,7 +1,7 @@
 """The feed of what happened to wallets: its events, and the port that a store implements.
 
-An event is derived from what the ledger has written anyway: an entry, or a top-up that failed. So it
-is told if and only if it was committed, and nothing is written for it.
+An event is derived from what the ledger has written anyway: an entry, or a top-up that failed. So
+it is told if and only if it was committed, and nothing is written for it.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class LivePosition:
 
     token: bytes = b""
     """The database's own name of the place; empty where it is right after `moment`."""
-    moment: Moment = Moment(0, 0)
+    moment: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)

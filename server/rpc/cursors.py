@@ -2,7 +2,7 @@
 
 import base64
 import json
-from typing import Final
+from typing import Any, Final
 
 from server.feed import EventFilter, HistoryPosition, LivePosition, Moment, Position
 from server.rpc.errors import InvalidArgument, Violation
@@ -42,26 +42,26 @@ class Cursors:
         return _position(json.loads(content))
 
 
-Content = list[str | int | list[int] | None]
+Content = list[str | int | Moment | None]
 
 
 def _written(position: Position) -> Content:
     match position:
         case LivePosition():
             token = base64.b64encode(position.token).decode()
-            return ["live", token, list(position.moment)]
+            return ["live", token, position.moment]
         case HistoryPosition():
-            moment = None if position.moment is None else list(position.moment)
-            return ["history", position.first_id, position.last_id, position.told, moment]
+            first_id, last_id = position.first_id, position.last_id
+            return ["history", first_id, last_id, position.told, position.moment]
 
 
-def _position(content: list) -> Position:  # type: ignore[type-arg] # what `_written` wrote
-    kind, *parts = content
+def _position(content: Any) -> Position:  # noqa: ANN401 - what `_written` wrote
+    kind, *parts, moment = content
+    when = None if moment is None else Moment(*moment)
     if kind == "live":
-        token, moment = parts
-        return LivePosition(base64.b64decode(token), Moment(*moment))
-    first_id, last_id, told, moment = parts
-    return HistoryPosition(first_id, last_id, told, None if moment is None else Moment(*moment))
+        return LivePosition(base64.b64decode(parts[0]), when)
+    first_id, last_id, told = parts
+    return HistoryPosition(first_id, last_id, told, when)
 
 
 def _scope(wanted: EventFilter) -> list[str]:

@@ -1,10 +1,10 @@
 """Watching the event feed: one reader for each call, bounded in number, in time and in memory.
 
-A page is read only after the one before was taken, so that a slow reader holds one page and no more.
+A page is read only after the one before was taken: a slow reader holds one page and no more.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,7 +61,7 @@ class Watching:
 
     async def responses(
         self, wanted: EventFilter, cursor: str, start: Position | None
-    ) -> AsyncIterator[service.WatchEventsResponse]:
+    ) -> AsyncGenerator[service.WatchEventsResponse]:
         """Tell the wanted events after a cursor, or else after `start`, as they are committed.
 
         Raises:
@@ -132,5 +132,5 @@ def _expired() -> RpcError:
     return RpcError(
         "CURSOR_EXPIRED",
         "The database does not reach back to this cursor any more. Watch again with a start_time "
-        "a little before the last event that was handled; events come again with the same event_id.",
+        "a little before the last event that was handled; what comes again has its event_id.",
     )

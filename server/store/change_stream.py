@@ -1,7 +1,7 @@
 """One change stream of MongoDB: the commits of the ledger's records, in their order.
 
-By plain commands, since a page is then one hop to a thread and tells how far it has read, also where
-nothing in it was wanted.
+By plain commands, since a page is then one hop to a thread and tells how far it has read, also
+where nothing in it was wanted.
 """
 
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ class ChangeStream:
         start: Document = {}
         if self._start is not None and self._start.token:
             start["resumeAfter"] = decode(self._start.token)
-        elif self._start is not None:
+        elif self._start is not None and self._start.moment is not None:
             seconds, increment = self._start.moment
             start["startAtOperationTime"] = Timestamp(seconds, increment + 1)
         return SON(

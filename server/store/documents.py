@@ -255,6 +255,7 @@ def topup_document(topup: Topup) -> Document:
         "report_time": DatetimeMS(topup.report_time_ms),
         "token_time": DatetimeMS(topup.token_time_ms),
         "version": Int64(topup.version),
+        "failure_version": Int64(topup.failure_version),
         **_idempotency_fields(topup.idempotency),
     }
     for name in (
@@ -287,8 +288,6 @@ def topup_document(topup: Topup) -> Document:
     if topup.poll_time_ms is not None:
         document["poll_time"] = DatetimeMS(topup.poll_time_ms)
         document["poll_attempts"] = topup.poll_attempts
-    if topup.failure_version:
-        document["failure_version"] = Int64(topup.failure_version)
     if topup.reversals:
         document["reversals"] = [_reversal_document(reversal) for reversal in topup.reversals]
     if topup.metadata:

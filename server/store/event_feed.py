@@ -1,8 +1,8 @@
 """Reads the event feed: first the ledger as it was at one moment, then every commit after it.
 
 History is read by id, as everything stood at one moment of the database, so that no entry of an
-earlier id can come in behind. MongoDB keeps a moment for some minutes. Where it is gone, another one
-takes its place, if no entry has come in among those that were told.
+earlier id can come in behind. MongoDB keeps a moment for some minutes. Where it is gone, another
+one takes its place, if no entry has come in among those that were told.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ _ENTRIES: Final[dict[WalletEventType, Document]] = {
 
 
 class MongoEventFeed:
-    """Implements the port `EventFeed`; readers wait in threads of their own, not in the ledger's."""
+    """Implements the port `EventFeed`; readers wait in threads of their own."""
 
     def __init__(self, database: Database, max_readers: int) -> None:
         self._database = database
@@ -199,7 +199,7 @@ def _events_of_change(change: Document) -> tuple[WalletEvent, ...]:
 
 
 def _queries_of(wanted: EventFilter) -> tuple[Document | None, Document | None]:
-    """Return the query of the entries, and that of the failed top-ups; None where none is wanted."""
+    """Return the queries of the entries and of the failed top-ups; None: not wanted."""
     of_customer: Document = {"customer_id": wanted.customer_id} if wanted.customer_id else {}
     failures = of_customer
     if not wanted.types:

@@ -46,6 +46,10 @@ bench-soak: $(INSTALLED) ## Watch the server's memory under load for ten minutes
 bench-verify: $(INSTALLED) ## Measure the proof of the books at 1,000,000 transactions.
 	@PYTHONPATH=tests $(BIN)/python tests/bench/bench_verify.py $(BENCH_OPTIONS)
 
+.PHONY: bench-feed
+bench-feed: $(INSTALLED) ## Measure payments with a reader of the event feed beside none.
+	@PYTHONPATH=tests $(BIN)/python tests/bench/bench_feed.py measure $(BENCH_OPTIONS)
+
 .PHONY: setup
 setup: $(INSTALLED) ## Create .venv with everything that the other targets need.
 

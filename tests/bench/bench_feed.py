@@ -1,0 +1,120 @@
+"""What a reader of the event feed costs the payments beside it: `make bench-feed`.
+
+Slices of load with and without a reader follow each other, so that whatever else the machine does
+meets both. The reader is a process of its own and takes every event.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import grpc
+
+from event_watch import watching
+from harness import running_harness
+from payment_load import Load, serving
+from server.store.embedded import embedded_mongod
+from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
+
+_LATEST: Final = Path(__file__).parents[2] / "build" / "bench" / "feed.json"
+_CUSTOMERS: Final = 50
+_BALANCE: Final = 10_000_000
+_WARMUP_SECONDS: Final = 3.0
+
+
+@click.group()
+def main() -> None:
+    """Measure payments with a reader of the event feed and without."""
+
+
+@main.command()
+@click.argument("address")
+def watch(address: str) -> None:
+    """Read every event at an address until the process is ended."""
+    asyncio.run(_watch(address))
+
+
+@main.command()
+@click.option("--pairs", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--seconds", type=click.FloatRange(min=0.5), default=4.0, show_default=True)
+def measure(pairs: int, seconds: float) -> None:
+    """Measure so many pairs of slices, and tell the ratio of their payments."""
+    figures = asyncio.run(_measure(pairs, seconds))
+    _LATEST.parent.mkdir(parents=True, exist_ok=True)
+    _LATEST.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    click.echo(
+        f"{figures['alone_per_second']:,.0f} payments/s alone, "
+        f"{figures['watched_per_second']:,.0f} with a reader: ratio {figures['ratio']:.3f} "
+        f"(pairs from {min(figures['ratios']):.3f} to {max(figures['ratios']):.3f}), written to "
+        f"{_LATEST}"
+    )
+
+
+async def _watch(address: str) -> None:
+    async with (
+        grpc.aio.insecure_channel(address) as channel,
+        watching(service_grpc.WalletPaymentServiceStub(channel)) as watcher,
+    ):
+        click.echo("watching")  # the process that measures waits for it
+        while True:
+            watcher.events.clear()
+            await asyncio.sleep(0.1)
+
+
+async def _measure(pairs: int, seconds: float) -> dict[str, Any]:
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-payment-feed-"))
+        uri = await stack.enter_async_context(embedded_mongod(Path(folder)))
+        async with running_harness(uri) as harness:
+            customers = [await harness.customer(_BALANCE) for _ in range(_CUSTOMERS)]
+        _, address = await stack.enter_async_context(serving(uri))
+        await _payments(address, customers, _WARMUP_SECONDS)
+        alone, watched = [], []
+        for number in range(pairs):
+            for is_watched in (number % 2 == 0, number % 2 == 1):
+                if is_watched:
+                    watched.append(await _watched_payments(address, customers, seconds))
+                else:
+                    alone.append(await _payments(address, customers, seconds))
+    ratios = [one / other for one, other in zip(watched, alone, strict=True)]
+    return {
+        "alone_per_second": statistics.mean(alone),
+        "watched_per_second": statistics.mean(watched),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+async def _watched_payments(address: str, customers: list[str], seconds: float) -> float:
+    reader = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, "watch", address), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert reader.stdout is not None
+        await reader.stdout.readline()
+        return await _payments(address, customers, seconds)
+    finally:
+        reader.kill()
+        await reader.wait()
+
+
+async def _payments(address: str, customers: list[str], seconds: float) -> float:
+    """Return how many payments a second were acknowledged."""
+    load = Load(address, customers)
+    start = time.monotonic()
+    running = asyncio.create_task(load.run())
+    await asyncio.sleep(seconds)
+    load.end()
+    await running
+    return len(load.acknowledged) / (time.monotonic() - start)
+
+
+if __name__ == "__main__":
+    main()

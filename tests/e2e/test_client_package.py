@@ -19,8 +19,8 @@ def test_the_client_is_a_package_of_its_own(tmp_path: Path) -> None:
         archive.extractall(unpacked)
         folders = {"/".join(name.split("/")[:2]) for name in archive.namelist()}
     program = (
-        f"import sys; sys.path.insert(0, {str(unpacked)!r}); import wallet_payment.client as client;"
-        "print(client.__file__)"
+        f"import sys; sys.path.insert(0, {str(unpacked)!r});"
+        "import wallet_payment.client as client; print(client.__file__)"
     )
     imported = subprocess.run(
         (sys.executable, "-P", "-c", program), check=True, capture_output=True, text=True

@@ -8,24 +8,31 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import jwt
+import grpc
 import structlog
-from aiohttp import web
 
+from gateway_adapters.rate_limit import private_table, shared_table
+from server.access.certificates import CertificateFiles
+from server.access.watched_files import WatchedFiles
 from server.apple_sessions import ApplePaySessions
+from server.audit import AuditLog, NoAudit
+from server.authentication import running_authenticator
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
-from server.config import Settings, read_key_set
+from server.config import Settings
 from server.gateways import gateways, wallets
 from server.listening import address_of, bind, bind_unix, http_server
-from server.metrics import CONTENT_TYPE, Metrics
+from server.metrics import Metrics, metrics_runner
 from server.poller import Poller
-from server.rpc.auth import Authenticator, VerificationKey
+from server.rpc.auth import Authenticator
 from server.rpc.cursors import Cursors
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
+from server.rpc.rate_limits import RateLimits
 from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
+from server.rpc.subject_names import SubjectNames
+from server.rpc.tls import ServerTls
 from server.rpc.watching import Watching, WatchSettings
 from server.store import schema
 from server.store.audit_log import MongoAuditLog
@@ -39,6 +46,7 @@ from server.workers.peers import SharedCommitter
 from server.workers.place import Place
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
+_KEYS_RETRY_SECONDS: Final = 1.0
 _GARBAGE_THRESHOLD: Final = 50_000
 """New objects between two looks at the youngest of them."""
 
@@ -65,13 +73,13 @@ async def running_server(
     audit, and closes MongoDB last.
 
     Raises:
-        AddressInUse, NotAReplicaSet, NewerSchema.
+        AddressInUse, NotAReplicaSet, NewerSchema, Unusable.
     """
     metrics = Metrics()
     slot = ServicerSlot()
     async with AsyncExitStack() as resources:
         database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
-        audit = await resources.enter_async_context(MongoAuditLog(database))
+        audit = await resources.enter_async_context(_audit_log(settings, database, metrics))
         session = await resources.enter_async_context(aiohttp.ClientSession())
         committer = await resources.enter_async_context(
             Committer(LedgerStore(database), metrics, commit_settings(settings))
@@ -99,20 +107,30 @@ async def running_server(
             else bind_unix(place.metrics_socket)
         )
         metrics_address = address_of(metrics_socket)
-        await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
+        await resources.enter_async_context(
+            http_server(metrics_runner(metrics.told), metrics_socket)
+        )
+        files = await resources.enter_async_context(WatchedFiles(settings.reload_seconds, metrics))
+        authenticator = await resources.enter_async_context(
+            running_authenticator(settings, session, files, metrics)
+        )
         rpc = await resources.enter_async_context(
             rpc_server(
                 generic_handler(
                     slot,
-                    authenticator(settings),
+                    authenticator,
                     metrics,
                     audit,
+                    rate_limits(settings, place),
+                    subject_names_of(settings),
                     slow_reader_seconds=settings.events_slow_reader_seconds,
                 ),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
                 shares_port=place is not None,
+                tls=server_tls(settings, files, metrics),
+                connection_seconds=settings.grpc_connection_seconds,
             )
         )
         await _prepare(database)
@@ -139,6 +157,7 @@ async def running_server(
                 now_ms=wall_clock_ms,
             )
         )
+        await _wait_for_keys(authenticator)
         _tune_garbage_collection()
         await rpc.set_serving(True)
         _log.info("serving", grpc=rpc.address, metrics=metrics_address)
@@ -146,6 +165,27 @@ async def running_server(
             yield RunningServer(rpc.address, metrics_address)
         finally:
             _log.info("stopping")
+
+
+def server_tls(
+    settings: Settings, files: WatchedFiles, metrics: Metrics
+) -> grpc.ServerCredentials | None:
+    """Return what gRPC is served with; None for plaintext.
+
+    Raises:
+        Unusable: a certificate, a key or roots cannot be used.
+    """
+    if not settings.grpc_certificate:
+        return None
+    named = CertificateFiles.named(
+        settings.grpc_certificate, settings.grpc_key, settings.grpc_client_roots
+    )
+    return ServerTls(named, metrics).watch(files)
+
+
+def subject_names_of(settings: Settings) -> SubjectNames | None:
+    """Return which certificates tokens may come with; None for any."""
+    return SubjectNames.of(settings.grpc_subject_names) if settings.grpc_subject_names else None
 
 
 def commit_settings(settings: Settings) -> CommitSettings:
@@ -166,14 +206,22 @@ def watch_settings(settings: Settings) -> WatchSettings:
     )
 
 
-def authenticator(settings: Settings) -> Authenticator:
-    """Return who verifies tokens, with the keys whose algorithms are allowed."""
-    keys = [
-        VerificationKey(key["kid"], key["alg"], jwt.PyJWK(key).key)
-        for key in read_key_set(settings.jwt_keys)
-        if key["alg"] in settings.jwt_algorithms
-    ]
-    return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+def rate_limits(settings: Settings, place: Place | None) -> RateLimits:
+    """Return the limits of calls; workers of one server count together."""
+    table = private_table() if place is None else shared_table(place.folder)
+    return RateLimits(settings.caller_rates, settings.customer_rates, table)
+
+
+@asynccontextmanager
+async def _audit_log(
+    settings: Settings, database: Database, metrics: Metrics
+) -> AsyncIterator[AuditLog]:
+    if settings.audit == "off":
+        yield NoAudit()
+        return
+    refuses = settings.audit == "refuse"
+    async with MongoAuditLog(database, metrics, refuses=refuses) as audit:
+        yield audit
 
 
 async def _prepare(database: Database) -> None:
@@ -189,6 +237,13 @@ async def _prepare(database: Database) -> None:
             return
 
 
+async def _wait_for_keys(authenticator: Authenticator) -> None:
+    """Wait for the key server, as long as there is no key at all to verify tokens with."""
+    while not authenticator.has_keys:
+        _log.warning("waiting for the keys of tokens")
+        await asyncio.sleep(_KEYS_RETRY_SECONDS)
+
+
 def _tune_garbage_collection() -> None:
     """Keep the collector from walking over what lives as long as the process, again and again.
 
@@ -197,12 +252,3 @@ def _tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
-
-
-def _metrics_runner(metrics: Metrics) -> web.AppRunner:
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
-
-    app = web.Application()
-    app.router.add_get("/metrics", exposition)
-    return web.AppRunner(app, access_log=None)

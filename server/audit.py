@@ -4,7 +4,10 @@ Nothing secret is in it: no token, no proof, no metadata.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+LOST: Final = "AuditEntriesLost"
+"""The method of an entry that stands for others: `reason` says how many were lost before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +31,18 @@ class AuditEntry:
 class AuditLog(Protocol):
     """Takes entries without waiting; they are written off the hot path."""
 
+    @property
+    def takes_calls(self) -> bool:
+        """Whether calls may go on: not where they must be audited and cannot be."""
+
     def put(self, entry: AuditEntry) -> None:
         """Take an entry."""
+
+
+class NoAudit:
+    """Keeps nothing: for measuring what the audit costs."""
+
+    takes_calls = True
+
+    def put(self, entry: AuditEntry) -> None:
+        """Forget the entry."""

@@ -1,8 +1,10 @@
 """Prometheus metrics, under the ecosystem's names."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,7 +36,7 @@ class MethodMetrics:
 
 
 class Metrics:
-    """All metrics of one server; also the observer of its commit path."""
+    """All metrics of one server; also the observer of its commit path, and of what is renewed."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -72,6 +74,30 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._renewals = Counter(
+            "wallet_renewals",
+            "Keys, revoked tokens and certificates that were read again, by outcome.",
+            ("what", "outcome"),
+            registry=self.registry,
+        )
+        self._renewal_failing = Gauge(
+            "wallet_renewal_failing",
+            "1 while the last good one is in force, since what came after it cannot be used.",
+            ("what",),
+            registry=self.registry,
+        )
+        self._expiry = Gauge(
+            "wallet_certificate_expiry_timestamp_seconds",
+            "When the certificate that is in use expires.",
+            ("what",),
+            registry=self.registry,
+        )
+        self._audit_lost = Counter(
+            "wallet_audit_lost",
+            "Audit entries that were lost, because too many waited.",
+            registry=self.registry,
+        )
+
     def method(self, service: str, method: str) -> MethodMetrics:
         """Return the metrics of one RPC."""
         return MethodMetrics(self, service, method)
@@ -83,6 +109,23 @@ class Metrics:
         )
         gauge.set_function(length)
 
+    def watch_audit(self, waiting: Callable[[], int], fails: Callable[[], bool]) -> None:
+        """Show how many audit entries wait to be written, and whether writing them fails."""
+        gauge = Gauge(
+            "wallet_audit_waiting", "Audit entries that wait to be written.", registry=self.registry
+        )
+        gauge.set_function(waiting)
+        alarm = Gauge(
+            "wallet_audit_failing",
+            "1 while the audit cannot be written, 0 otherwise.",
+            registry=self.registry,
+        )
+        alarm.set_function(lambda: int(fails()))
+
+    def audit_entry_lost(self) -> None:
+        """Note an audit entry that was lost."""
+        self._audit_lost.inc()
+
     def batch_committed(self, size: int, seconds: float) -> None:
         """Note a batch that was carried out."""
         self._batch_size.observe(size)
@@ -92,6 +135,35 @@ class Metrics:
         """Note a batch that is tried again."""
         self._retries.labels(cause).inc()
 
+    def renewed(self, what: str) -> None:
+        """Note that `what` is in use as it was read last."""
+        self._renewals.labels(what, "OK").inc()
+        self._renewal_failing.labels(what).set(0)
+
+    def renewal_failed(self, what: str) -> None:
+        """Note that `what` could not be used as it was read last: the alarm."""
+        self._renewals.labels(what, "FAILED").inc()
+        self._renewal_failing.labels(what).set(1)
+
+    def certificate_expires(self, what: str, time: datetime) -> None:
+        """Note when the certificate that is in use expires."""
+        self._expiry.labels(what).set(time.timestamp())
+
+    async def told(self) -> bytes:
+        """Return everything, to `metrics_runner`."""
+        return self.exposition()
+
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def metrics_runner(exposition: Callable[[], Awaitable[bytes]]) -> web.AppRunner:
+    """Return what answers Prometheus at /metrics."""
+
+    async def tell(_: web.Request) -> web.Response:
+        return web.Response(body=await exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.router.add_get("/metrics", tell)
+    return web.AppRunner(app, access_log=None)

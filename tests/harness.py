@@ -218,6 +218,7 @@ class Harness:
         self.metrics_url = f"http://{addresses['metrics']}/metrics"
         self.stub: Any = service_grpc.WalletPaymentServiceStub(channel)
         self.metadata = bearer(token())
+        self.sidecar_token = token(sub="sidecar", scope="webhook.forward")
 
     async def call(self, method: str, request: Any, **options: Any) -> Any:
         """Call an RPC with a good token, or with the metadata given."""
@@ -453,7 +454,7 @@ async def running_harness(
         running = await stack.enter_async_context(running_server(settings))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc_address))
         sidecar_token = token(sub="sidecar", scope="webhook.forward")
-        sidecar = sidecar_app(channel, lambda: sidecar_token)
+        sidecar = sidecar_app(lambda: channel, lambda: sidecar_token)
         await stack.enter_async_context(http_server(sidecar_runner(sidecar), sidecar_socket))
         await stack.enter_async_context(
             http_server(web.AppRunner(sandbox, access_log=None), sandbox_socket)

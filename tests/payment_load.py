@@ -109,9 +109,15 @@ class Load:
 
 @asynccontextmanager
 async def serving(
-    mongodb_uri: str, *arguments: str, **settings: str
+    mongodb_uri: str,
+    *arguments: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    **settings: str,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """Run `wallet-payment serve` in a process of its own; yield it with its address."""
+    """Run `wallet-payment serve` in a process of its own; yield it with its address.
+
+    `credentials` are what a server with TLS is called with.
+    """
     address = f"127.0.0.1:{free_port()}"
     environment = {
         "PATH": os.environ["PATH"],
@@ -129,7 +135,11 @@ async def serving(
     program = Path(sys.executable).parent / "wallet-payment"
     process = await asyncio.create_subprocess_exec(program, "serve", *arguments, env=environment)
     try:
-        async with grpc.aio.insecure_channel(address, IMPATIENT) as channel:
+        async with (
+            grpc.aio.insecure_channel(address, IMPATIENT)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, IMPATIENT)
+        ) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
 
             async def is_serving() -> bool:

@@ -112,15 +112,18 @@ class ReplicaSet:
 
 
 @asynccontextmanager
-async def running_replica_set(folder: Path) -> AsyncIterator[ReplicaSet]:
-    """Run three members that elect a primary within seconds, as long as the context lasts."""
+async def running_replica_set(folder: Path, *arguments: str) -> AsyncIterator[ReplicaSet]:
+    """Run three members that elect a primary within seconds, as long as the context lasts.
+
+    `arguments` are given to each besides its own.
+    """
     async with AsyncExitStack() as stack:
         members = {}
         for number in range(3):
             data = folder / f"member-{number}"
             data.mkdir()
             port = free_port()
-            member = KeptProcess(f"mongod {number}", _arguments(data, port))
+            member = KeptProcess(f"mongod {number}", (*_arguments(data, port), *arguments))
             members[f"127.0.0.1:{port}"] = await stack.enter_async_context(member)
         replica_set = ReplicaSet(members)
         await _initiate(list(members))

@@ -4,6 +4,7 @@ It stands at the edge and holds no gateway's secret. It limits what it takes, fo
 with its headers, and says the server's answer in HTTP; what an event means is not its business.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +20,23 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
 
 from gateway_adapters.sidecar.answers import (
+    MAX_RETRY_AFTER_SECONDS,
+    MIN_RETRY_AFTER_SECONDS,
     Refusal,
     failure_of,
     json_refusal,
     refusal_of,
     send_again_later,
 )
+from gateway_adapters.sidecar.connections import (
+    NEXT_REQUEST_SECONDS,
+    ConnectionLimits,
+    Connections,
+    GuardedRunner,
+    connections_middleware,
+)
+from gateway_adapters.sidecar.limits import SidecarLimits, SidecarRates, TooMany
+from gateway_adapters.sidecar.remote import TrustedProxies
 from gateway_adapters.sidecar.requests import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -47,21 +59,40 @@ _OUTCOMES: Final[Mapping[int, str]] = MappingProxyType(
 )
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _MAX_LOGGED_LENGTH: Final = 64
+_NO_PROXIES: Final = TrustedProxies()
+NO_RATES: Final = SidecarRates()
+DEFAULT_CONNECTION_LIMITS: Final = ConnectionLimits()
+_LINGERING_SECONDS: Final = 1.0
+"""So long the rest of a body is read that nobody wants, for the sender to see the answer."""
+_SHUTDOWN_SECONDS: Final = 5.0
+_CONNECTIONS: Final = web.AppKey("connections", Connections)
 
 _log = structlog.stdlib.get_logger()
 
 
 def sidecar_app(
-    channel: grpc.aio.Channel, token: Callable[[], str], *, deadline_seconds: float = 4.0
+    channel: Callable[[], grpc.aio.Channel],
+    token: Callable[[], str],
+    *,
+    deadline_seconds: float = 4.0,
+    rates: SidecarRates = NO_RATES,
+    connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
+    proxies: TrustedProxies = _NO_PROXIES,
 ) -> web.Application:
     """Return the sidecar's application; `sidecar_runner` makes it run as it should.
 
-    `channel` leads to the server and stays its owner's. `token` gives a JSON Web Token with the
-    scope `webhook.forward` whenever one is needed. Gateways wait for five seconds: in
-    `deadline_seconds` the body has to be here and the server has to have answered.
+    `channel` gives what leads to the server and stays its owner's; `token` a JSON Web Token with
+    the scope `webhook.forward`; both whenever one is needed. Gateways wait for five seconds: in
+    `deadline_seconds` the body has to be here and the server has to have answered. `rates` bound
+    what is refused, and nothing else.
     """
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_in_json])
-    sidecar = _Sidecar(channel, token, deadline_seconds)
+    connections = Connections(connection_limits)
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[connections_middleware(connections), _answer_in_json],
+    )
+    app[_CONNECTIONS] = connections
+    sidecar = _Sidecar(channel, token, deadline_seconds, SidecarLimits(rates), proxies)
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
     app.router.add_get("/readyz", sidecar.readyz)
@@ -70,25 +101,55 @@ def sidecar_app(
 
 def sidecar_runner(app: web.Application) -> web.AppRunner:
     """Return the sidecar's runner. It decompresses no body, not even one to be thrown away."""
-    return web.AppRunner(
-        app, auto_decompress=False, max_field_size=MAX_HEADER_BYTES, access_log=None
+    return GuardedRunner(
+        app,
+        app[_CONNECTIONS],
+        auto_decompress=False,
+        max_field_size=MAX_HEADER_BYTES,
+        keepalive_timeout=NEXT_REQUEST_SECONDS,
+        lingering_time=_LINGERING_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        access_log=None,
     )
+
+
+class _Stubs:
+    """The calls that are made over one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.service = contract_grpc.WalletPaymentServiceStub(channel)
+        self.check_health = channel.unary_unary(
+            _HEALTH_CHECK,
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
 
 
 class _Sidecar:
     """Owns the stubs to the server."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, token: Callable[[], str], deadline_seconds: float
+        self,
+        channel: Callable[[], grpc.aio.Channel],
+        token: Callable[[], str],
+        deadline_seconds: float,
+        limits: SidecarLimits,
+        proxies: TrustedProxies,
     ) -> None:
-        self._service = contract_grpc.WalletPaymentServiceStub(channel)
-        self._check_health = channel.unary_unary(
-            _HEALTH_CHECK,
-            health_pb2.HealthCheckRequest.SerializeToString,
-            health_pb2.HealthCheckResponse.FromString,
-        )
+        self._channel = channel
+        self._last_stubs = _Stubs(channel())
         self._token = token
         self._deadline_seconds = deadline_seconds
+        self._limits = limits
+        self._proxies = proxies
+
+    @property
+    def _stubs(self) -> _Stubs:
+        channel = self._channel()
+        if channel is not self._last_stubs.channel:
+            self._last_stubs = _Stubs(channel)
+        return self._last_stubs
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Say that the sidecar itself runs."""
@@ -97,7 +158,7 @@ class _Sidecar:
     async def readyz(self, _request: web.Request) -> web.Response:
         """Say whether the server takes webhooks now."""
         try:
-            answer = await self._check_health(
+            answer = await self._stubs.check_health(
                 health_pb2.HealthCheckRequest(), timeout=READY_DEADLINE_SECONDS
             )
         except grpc.aio.AioRpcError:
@@ -108,15 +169,27 @@ class _Sidecar:
 
     async def take_webhook(self, request: web.Request) -> web.Response:
         """Check the limits, forward, and say the answer in HTTP."""
+        gateway = request.match_info["gateway"][:_MAX_LOGGED_LENGTH]
+        remote = self._proxies.remote_of(request)
+        try:
+            with self._limits.counting(gateway, remote) as verdict:
+                response = await self._answer(request, _log.bind(gateway=gateway, remote=remote))
+                verdict.status = response.status
+                return response
+        except TooMany as error:
+            return json_refusal(_too_many(error.wait_seconds))
+
+    async def _answer(
+        self, request: web.Request, log: structlog.stdlib.BoundLogger
+    ) -> web.Response:
         give_up_at = time.monotonic() + self._deadline_seconds
         try:
             webhook = await read_webhook_request(request, self._deadline_seconds)
         except Refused as refused:
-            gateway = request.match_info["gateway"][:_MAX_LOGGED_LENGTH]
-            _log.info("webhook_refused", gateway=gateway, reason=refused.refusal.reason)
+            log.info("webhook_refused", reason=refused.refusal.reason)
             return json_refusal(refused.refusal)
         correlation_id = secrets.token_hex(16)
-        log = _log.bind(gateway=webhook.gateway, correlation_id=correlation_id)
+        log = log.bind(correlation_id=correlation_id)
         try:
             answer = await self._forward(webhook, correlation_id, give_up_at)
         except grpc.aio.AioRpcError as error:
@@ -131,7 +204,7 @@ class _Sidecar:
     ) -> contract.ForwardWebhookResponse:
         receive_time = Timestamp()
         receive_time.FromNanoseconds(webhook.receive_time_ns)
-        return await self._service.ForwardWebhook(
+        return await self._stubs.service.ForwardWebhook(
             contract.ForwardWebhookRequest(
                 gateway=webhook.gateway,
                 headers=[
@@ -146,6 +219,16 @@ class _Sidecar:
                 ("x-correlation-id", correlation_id),
             ),
         )
+
+
+def _too_many(wait_seconds: float) -> Refusal:
+    """Ask for patience; a gateway keeps the event and sends it again."""
+    return Refusal(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "RATE_LIMITED",
+        "Too many requests from here, or for this gateway, were refused. Send it again later.",
+        min(max(math.ceil(wait_seconds), MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS),
+    )
 
 
 def _success(

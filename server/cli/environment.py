@@ -58,6 +58,7 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
     Raises:
         SettingsError, EmbeddedMongoError, AddressInUse, NotAReplicaSet, NewerSchema.
     """
+    settings.check_development()
     async with AsyncExitStack() as resources:
         uri = settings.mongodb_uri.get_secret_value()
         if not uri:
@@ -99,7 +100,12 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
             scopes=("webhook.forward",),
             lifetime_seconds=TOKEN_SECONDS,
         )
-        sidecar = sidecar_app(channel, lambda: sidecar_token)
+        sidecar = sidecar_app(
+            lambda: channel,
+            lambda: sidecar_token,
+            rates=settings.sidecar_rates,
+            connection_limits=settings.connection_limits,
+        )
         await resources.enter_async_context(http_server(sidecar_runner(sidecar), sidecar_socket))
         token = make_token(
             settings, subject="developer", scopes=all_scopes(), lifetime_seconds=TOKEN_SECONDS

@@ -7,31 +7,32 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import click
-import grpc
 from pydantic import SecretStr
 
 from gateway_adapters.gateway import GatewayError
-from gateway_adapters.sidecar import sidecar_app, sidecar_runner
+from server.access.watched_files import Unusable
 from server.app import running_server
+from server.cli.audit import audit
 from server.cli.books import BadStateFile, books
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
 from server.cli.environment import Environment, running_environment
+from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
 from server.cli.reconcile import reconcile
 from server.cli.review import ReviewRefused, review
 from server.cli.seal import NotToBeSealed
 from server.cli.seal_files import BadSealFile
+from server.cli.sidecar import running_sidecar
 from server.cli.tokens import all_scopes, make_token
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
 from server.ledger.money import Money
-from server.listening import AddressInUse, address_of, bind, http_server
+from server.listening import AddressInUse
 from server.store.connection import BadConnectionString, NotAReplicaSet
 from server.store.embedded import EmbeddedMongoError
 from server.store.schema import NewerSchema
@@ -49,11 +50,13 @@ _EXPECTED = (
     NewerSchema,
     DemoFailed,
     ReviewRefused,
+    BadKeyFile,
     BadStateFile,
     BadSealFile,
     NotToBeSealed,
     BooksDiffer,
     SealedAlready,
+    Unusable,
 )
 
 
@@ -66,7 +69,9 @@ def cli() -> None:
     """
 
 
+cli.add_command(audit)
 cli.add_command(books)
+cli.add_command(keys)
 cli.add_command(review)
 cli.add_command(reconcile)
 
@@ -157,23 +162,12 @@ def _serve(settings: Settings, place: Place | None) -> None:
 def sidecar() -> None:
     """Run the sidecar: it forwards the gateways' webhooks to WALLET_SERVER_TARGET."""
     settings = load_settings()
-    token = settings.sidecar_token.get_secret_value()
-    if not token:
-        raise SettingsError(
-            "WALLET_SIDECAR_TOKEN is not set: make one with `wallet-payment token --subject "
-            "sidecar --scope webhook.forward`."
-        )
+    settings.check_forwarding()
     configure_logs(settings)
 
     async def run() -> None:
-        async with AsyncExitStack() as resources:
-            channel = await resources.enter_async_context(
-                grpc.aio.insecure_channel(settings.server_target)
-            )
-            bound = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
-            app = sidecar_app(channel, lambda: token)
-            await resources.enter_async_context(http_server(sidecar_runner(app), bound))
-            click.echo(f"sidecar listens on http://{address_of(bound)}", err=True)
+        async with running_sidecar(settings) as url:
+            click.echo(f"sidecar listens on {url}", err=True)
             await asyncio.Event().wait()
 
     _run_until_stopped(run)
@@ -185,11 +179,16 @@ def sidecar() -> None:
     "--scope", "scopes", multiple=True, help="May be repeated; without it, every scope there is."
 )
 @click.option("--ttl", default=3_600, show_default=True, help="Lifetime in seconds.")
-def token(subject: str, scopes: tuple[str, ...], ttl: int) -> None:
+@click.option("--customer", default="", help="Limit the token to this customer.")
+def token(subject: str, scopes: tuple[str, ...], ttl: int, customer: str) -> None:
     """Print a token, signed with a key of WALLET_JWT_KEYS or, without it, with that of `up`."""
     settings = development_settings(load_settings())
     made = make_token(
-        settings, subject=subject, scopes=scopes or all_scopes(), lifetime_seconds=ttl
+        settings,
+        subject=subject,
+        scopes=scopes or all_scopes(),
+        lifetime_seconds=ttl,
+        customer_id=customer,
     )
     click.echo(made)
 

@@ -1,5 +1,6 @@
 """Tokens for development and operators, signed with a key of the configured key set."""
 
+import secrets
 import time
 from collections.abc import Iterable
 
@@ -15,9 +16,14 @@ def all_scopes() -> tuple[str, ...]:
 
 
 def make_token(
-    settings: Settings, *, subject: str, scopes: Iterable[str], lifetime_seconds: int
+    settings: Settings,
+    *,
+    subject: str,
+    scopes: Iterable[str],
+    lifetime_seconds: int,
+    customer_id: str = "",
 ) -> str:
-    """Return a signed token.
+    """Return a signed token; with `customer_id` it is limited to that customer.
 
     Raises:
         SettingsError: the key set has no key that can sign.
@@ -30,7 +36,10 @@ def make_token(
         "scope": " ".join(scopes),
         "iat": now,
         "exp": now + lifetime_seconds,
+        "jti": secrets.token_hex(16),
     }
+    if customer_id:
+        claims["customer_id"] = customer_id
     for key in read_key_set(settings.jwt_keys):
         if "k" in key or "d" in key:
             signer = jwt.PyJWK(key)

@@ -5,13 +5,16 @@ in a repr, a log, an error, or by `wallet-payment config`.
 """
 
 from server.config.settings import DEVELOPMENT_PREFIX, Settings, SettingsError, load_settings
-from server.config.values import content_of, read_key_set
+from server.config.transport import SYSTEM_ROOTS
+from server.config.values import content_of, parse_key_set, read_key_set
 
 __all__ = [
     "DEVELOPMENT_PREFIX",
+    "SYSTEM_ROOTS",
     "Settings",
     "SettingsError",
     "content_of",
     "load_settings",
+    "parse_key_set",
     "read_key_set",
 ]

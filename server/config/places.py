@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from server.config.values import HostAndPort
+from server.config.values import HostAndPort, OptionalHostAndPort
 
 
 class PlaceSettings(BaseSettings):
@@ -31,6 +31,9 @@ class PlaceSettings(BaseSettings):
     metrics_address: HostAndPort = Field(
         default="127.0.0.1:9464", description="Where Prometheus gets /metrics."
     )
+    sidecar_metrics_address: OptionalHostAndPort = Field(
+        default="", description="Where Prometheus gets the sidecar's /metrics. Empty: nowhere."
+    )
     sandbox_address: HostAndPort = Field(
         default="127.0.0.1:8090", description="Where the sandbox gateway of `up` listens."
     )
@@ -39,7 +42,8 @@ class PlaceSettings(BaseSettings):
     )
     sidecar_token: SecretStr = Field(
         default=SecretStr(""),
-        description="The sidecar's own token, with the scope webhook.forward.",
+        description="The sidecar's own token, with the scope webhook.forward, inline or as "
+        "@/path/to/file, which is read again when it changes.",
     )
     reflection: bool = Field(
         default=False, description="Serve gRPC reflection, for grpcurl; on in `up`."

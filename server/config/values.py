@@ -45,6 +45,9 @@ def _phone_number(value: str) -> str:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+OptionalHostAndPort = Annotated[
+    str, AfterValidator(lambda value: _host_and_port(value) if value else "")
+]
 Email = Annotated[str, AfterValidator(_email)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
 
@@ -69,19 +72,38 @@ def read_key_set(value: SecretStr) -> list[dict[str, Any]]:
     Raises:
         ValueError: it cannot be read, or a key lacks `kid` or an `alg` that is known.
     """
-    text = content_of(value.get_secret_value())
+    return parse_key_set(content_of(value.get_secret_value()))
+
+
+def parse_key_set(text: str | bytes) -> list[dict[str, Any]]:
+    """Read the JSON of a key set.
+
+    Raises:
+        ValueError: as `read_key_set`.
+    """
     try:
-        keys = json.loads(text)["keys"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError('takes a JSON Web Key Set, {"keys": [...]}, or @ and its file') from None
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        raise ValueError(  # noqa: TRY004 - what pydantic takes for a wrong value
+            'takes a JSON Web Key Set, {"keys": [...]}, or @ and its file'
+        )
     for key in keys:
-        if not isinstance(key, dict) or not key.get("kid") or key.get("alg") not in ALGORITHMS:
+        if not _is_named(key):
             raise ValueError(
                 f"each key needs `kid`, and `alg` from {', '.join(sorted(ALGORITHMS))}"
             )
         if key["alg"] == "HS256" and len(_decoded(key.get("k", ""))) < _MIN_SHARED_SECRET:
             raise ValueError(f"the secret of an HS256 key has {_MIN_SHARED_SECRET} bytes or more")
     return list(keys)
+
+
+def _is_named(key: object) -> bool:
+    if not isinstance(key, dict) or not isinstance(key.get("alg"), str):
+        return False
+    return isinstance(key.get("kid"), str) and key["kid"] != "" and key["alg"] in ALGORITHMS
 
 
 def shared_secrets(key_set: SecretStr) -> list[str]:
@@ -91,7 +113,9 @@ def shared_secrets(key_set: SecretStr) -> list[str]:
     return [_decoded(key["k"]).decode("latin-1") for key in read_key_set(key_set) if "k" in key]
 
 
-def _decoded(base64url: str) -> bytes:
+def _decoded(base64url: object) -> bytes:
+    if not isinstance(base64url, str):
+        return b""
     try:
         return base64.urlsafe_b64decode(base64url + "=" * (-len(base64url) % 4))
     except (binascii.Error, ValueError):

@@ -25,6 +25,8 @@ from server.ledger.rejection import Reason, Rejection
 from server.ledger.state import Changes, State
 
 MAX_REFUNDS_PER_ORDER: Final = 200
+MISMATCH: Final = "mismatch"
+"""Names in a refusal's metadata what does not agree, where that is whose an order is."""
 
 
 def pay(state: State, command: PayOrder, now_ms: int) -> Decision:
@@ -160,7 +162,7 @@ def _refuse_order(
         return None
     metadata = {"order_id": order_id, "customer_id": customer_id}
     if order.customer_id != customer_id:
-        return _another_customers(order_id, customer_id)
+        return another_customers(order_id, customer_id)
     if order.payment_state is not None:
         message = f"Order {order_id} is paid already"
         if order.transaction_id:
@@ -198,7 +200,7 @@ def _refuse_refund(order: Order | None, command: RefundOrder) -> Rejection | Non
             metadata,
         )
     if order.customer_id != command.customer_id:
-        return _another_customers(command.order_id, command.customer_id)
+        return another_customers(command.order_id, command.customer_id)
     if order.payment_state is None:
         return Rejection(
             Reason.ORDER_NOT_PAID,
@@ -238,11 +240,12 @@ def _refuse_refund(order: Order | None, command: RefundOrder) -> Rejection | Non
     return None
 
 
-def _another_customers(order_id: str, customer_id: str) -> Rejection:
+def another_customers(order_id: str, customer_id: str) -> Rejection:
+    """Refuse what is asked about another customer's order."""
     return Rejection(
         Reason.ORDER_MISMATCH,
         f"Order {order_id} is recorded for another customer than {customer_id}.",
-        {"order_id": order_id, "customer_id": customer_id},
+        {"order_id": order_id, "customer_id": customer_id, MISMATCH: "customer_id"},
     )
 
 

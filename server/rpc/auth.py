@@ -2,18 +2,20 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
 
-from server.rpc.errors import RpcError
+from server.access.trust import MAX_TOKEN_ID, Trust, TrustedKeys, VerificationKey
+from server.rpc.errors import RetryLater, RpcError
 
 LEEWAY_SECONDS: Final = 30
 _MAX_TOKEN_CHARACTERS: Final = 8_192
 _MAX_CACHED_TOKENS: Final = 10_000
 _BEARER: Final = "bearer "
+_CUSTOMER_ID: Final = "customer_id"
 _LAST_SECOND: Final = 253_402_300_799
 """The end of the year 9999: a token may claim any number, also one that is no float."""
 
@@ -25,50 +27,56 @@ class Caller:
     name: str
     """`sub`."""
     scopes: frozenset[str]
+    customer_id: str | None = None
+    """The one customer that the token is limited to; None where it is not limited."""
 
 
 @dataclass(frozen=True, slots=True)
-class VerificationKey:
-    """A key that tokens may be signed with, for one algorithm only.
-
-    The algorithm belongs to the key, never to the token: so no public key can ever be taken for a
-    shared secret.
-    """
-
-    key_id: str
-    algorithm: str
-    key: Any = field(repr=False)
+class _Verified:
+    caller: Caller
+    expires: float
+    trust: Trust
+    """What it was checked against: as soon as that changes it is to be checked again."""
 
 
 class Authenticator:
-    """Verifies tokens, and remembers the verified ones until they expire."""
+    """Verifies tokens, and remembers the verified ones until they expire or trust changes."""
 
     def __init__(
         self,
-        keys: Sequence[VerificationKey],
+        trusted: TrustedKeys,
         *,
         issuer: str,
         audience: str,
+        look_again: Callable[[], Awaitable[None]] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._keys = keys
+        """`look_again` may bring keys of late, where a token names one that is not known."""
+        self._trusted = trusted
         self._issuer = issuer
         self._audience = audience
+        self._look_again = look_again
         self._now = now
-        self._verified: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
-    def authenticate(self, authorization: str | None, scope: str) -> Caller:
+    @property
+    def has_keys(self) -> bool:
+        """Whether there is any key to verify tokens with."""
+        return bool(self._trusted.now.keys)
+
+    async def authenticate(self, authorization: str | None, scope: str) -> Caller:
         """Return the caller whose `authorization` metadata holds a good token with `scope`.
 
         Raises:
-            RpcError: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING.
+            RpcError: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, SCOPE_MISSING, or
+                KEYS_UNAVAILABLE.
         """
         if not authorization:
             raise RpcError(
                 "TOKEN_MISSING",
                 "The call has no token. Send the metadata `authorization: Bearer <token>`.",
             )
-        caller = self._caller(authorization)
+        caller = self._remembered(authorization) or await self._verify(authorization)
         if not scope or scope not in caller.scopes:
             raise RpcError(
                 "SCOPE_MISSING",
@@ -77,46 +85,66 @@ class Authenticator:
             )
         return caller
 
-    def _caller(self, authorization: str) -> Caller:
-        cached = self._verified.get(authorization)
-        if cached is not None:
-            caller, expires = cached
-            if self._now() < expires:
-                return caller
-            del self._verified[authorization]
+    def _remembered(self, authorization: str) -> Caller | None:
+        verified = self._verified.get(authorization)
+        if verified is None:
+            return None
+        if verified.trust is self._trusted.now and self._now() < verified.expires:
+            return verified.caller
+        del self._verified[authorization]
+        return None
+
+    async def _verify(self, authorization: str) -> Caller:
+        """Check everything that a token says, and remember it."""
         if authorization[: len(_BEARER)].lower() != _BEARER:
             raise _invalid("it is not of the form `Bearer <token>`")
         token = authorization[len(_BEARER) :].strip()
         if len(token) > _MAX_TOKEN_CHARACTERS:
             raise _invalid(f"it is longer than {_MAX_TOKEN_CHARACTERS} characters")
-        claims = self._claims(token)
-        name, scope = claims["sub"], claims.get("scope", "")
-        if not isinstance(name, str) or not name.isprintable() or not name or " " in name:
-            raise _invalid("`sub` has to name the calling service in one word")
-        if not isinstance(scope, str):
-            raise _invalid("`scope` has to be one text with the scopes separated by spaces")
-        caller = Caller(name, frozenset(scope.split()))
+        fitting = await self._fitting_keys(token)
+        trust = self._trusted.now
+        claims = self._claims(token, fitting)
+        caller = _caller_of(claims)
+        if _token_id(claims).strip() in trust.revoked:
+            raise RpcError("TOKEN_REVOKED", "The token has been revoked. Get a new one.")
         expires = min(int(claims["exp"]), _LAST_SECOND) + LEEWAY_SECONDS
-        self._verified[authorization] = (caller, expires)
+        self._verified[authorization] = _Verified(caller, expires, trust)
         while len(self._verified) > _MAX_CACHED_TOKENS:
             self._verified.popitem(last=False)
         return caller
 
-    def _claims(self, token: str) -> dict[str, Any]:
-        """Verify the token by the key that it names, or by each one of its algorithm."""
+    async def _fitting_keys(self, token: str) -> list[VerificationKey]:
+        """Return the key that the token names, or each one of its algorithm."""
         try:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError:
             raise _invalid("it is not a signed JSON Web Token") from None
-        fitting = [
-            key
-            for key in self._keys
-            if header.get("alg") == key.algorithm and header.get("kid") in {None, key.key_id}
-        ]
+        fitting = self._keys_for(header)
+        if not fitting and self._look_again is not None:
+            await self._look_again()
+            fitting = self._keys_for(header)
+        if not self.has_keys:
+            raise RetryLater(
+                "KEYS_UNAVAILABLE",
+                "The server has no keys to verify tokens with: its key server has not answered "
+                "yet. Nothing was done: repeat after a moment.",
+                1.0,
+            )
         if not fitting:
             raise _invalid("no key of this server fits its algorithm and key id")
+        return fitting
+
+    def _keys_for(self, header: dict[str, Any]) -> list[VerificationKey]:
+        return [
+            key
+            for key in self._trusted.now.keys
+            if header.get("alg") == key.algorithm and header.get("kid") in {None, key.key_id}
+        ]
+
+    def _claims(self, token: str, keys: list[VerificationKey]) -> dict[str, Any]:
+        """Verify the token by the first of the keys that it holds for."""
         problem: RpcError | None = None
-        for key in fitting:
+        for key in keys:
             try:
                 claims: dict[str, Any] = jwt.decode(
                     token,
@@ -139,11 +167,32 @@ class Authenticator:
         raise problem
 
 
+def _caller_of(claims: dict[str, Any]) -> Caller:
+    name, scope, customer_id = claims["sub"], claims.get("scope", ""), claims.get(_CUSTOMER_ID)
+    if not isinstance(name, str) or not name.isprintable() or not name or " " in name:
+        raise _invalid("`sub` has to name the calling service in one word")
+    if not isinstance(scope, str):
+        raise _invalid("`scope` has to be one text with the scopes separated by spaces")
+    if _CUSTOMER_ID in claims and not (isinstance(customer_id, str) and customer_id):
+        # Anything else must never be taken for a token without limits.
+        raise _invalid("`customer_id` has to name the one customer that it is limited to")
+    return Caller(name, frozenset(scope.split()), customer_id)
+
+
+def _token_id(claims: dict[str, Any]) -> str:
+    """Return `jti`; empty where there is none, and such a token cannot be revoked."""
+    token_id = claims.get("jti", "")
+    if not isinstance(token_id, str) or len(token_id) > MAX_TOKEN_ID:
+        raise _invalid(f"`jti` has to be a text of at most {MAX_TOKEN_ID} characters")
+    return token_id
+
+
 _PROBLEMS: Final[dict[type[jwt.InvalidTokenError], str]] = {
     jwt.InvalidAudienceError: "it was made for another audience",
     jwt.InvalidIssuerError: "it was made by another issuer",
     jwt.ImmatureSignatureError: "it is not valid yet",
     jwt.InvalidIssuedAtError: "its `iat` is not a time",
+    jwt.exceptions.InvalidJTIError: "its `jti` is not a text",
     jwt.MissingRequiredClaimError: "it lacks one of exp, iat, iss, aud, sub",
 }
 

@@ -1,4 +1,4 @@
-"""The one layer around every call: token, scope, deadline, errors, metrics, log.
+"""The one layer around every call: token, scope, rate, deadline, errors, metrics, log.
 
 It is composed per method when the server is built, from the contract's own descriptor: a method's
 scope stands in the proto, and a method without one is refused to everyone.
@@ -7,22 +7,25 @@ scope stands in the proto, and a method without one is refused to everyone.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
-from server.rpc.errors import RetryLater, RpcError, as_rpc_error
+from server.rpc.customer_limit import as_told_to, check_customer
+from server.rpc.errors import InvalidArgument, RetryLater, RpcError, Violation, as_rpc_error
+from server.rpc.rate_limits import CallLimits, RateLimits
 from server.rpc.servicer import Call, WalletPaymentServicer
+from server.rpc.subject_names import SubjectNames
 from wallet_payment.v1 import options_pb2
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -75,6 +78,8 @@ def generic_handler(
     authenticator: Authenticator,
     metrics: Metrics,
     audit: AuditLog,
+    limits: RateLimits,
+    subject_names: SubjectNames | None = None,
     *,
     slow_reader_seconds: float = 60.0,
 ) -> "grpc.GenericRpcHandler[Message, Message]":
@@ -91,6 +96,9 @@ def generic_handler(
             authenticator=authenticator,
             metrics=metrics.method(SERVICE.full_name, method.name),
             audit=audit,
+            subject_names=subject_names,
+            request_type=GetMessageClass(method.input_type),
+            limits=limits.of(method.name),
             stream=_Stream(slow_reader_seconds) if method.server_streaming else None,
         )
         handler_of = (
@@ -100,7 +108,8 @@ def generic_handler(
         )
         handlers[method.name] = handler_of(
             edge.handle,
-            request_deserializer=GetMessageClass(method.input_type).FromString,
+            # The edge reads it: what gRPC cannot read ends as UNKNOWN, with the exception's text.
+            request_deserializer=None,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
@@ -112,14 +121,21 @@ class _Stream:
 
     slow_reader_seconds: float
 
-    async def write(self, responses: AsyncGenerator[Message], context: Context) -> None:
-        """Write every answer.
+    async def write(
+        self,
+        responses: AsyncGenerator[Message],
+        context: Context,
+        still_allowed: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Write every answer, as long as the reader's token is good.
 
         Raises:
             RetryLater: the reader takes nothing any more.
+            RpcError: its token is not good any more.
         """
         async with aclosing(responses):
             async for response in responses:
+                await still_allowed()
                 try:
                     async with asyncio.timeout(self.slow_reader_seconds):
                         await context.write(response)
@@ -142,20 +158,34 @@ class _Edge:
     authenticator: Authenticator
     metrics: MethodMetrics
     audit: AuditLog
+    limits: CallLimits
+    request_type: type[Message]
+    subject_names: SubjectNames | None
+    """Which certificates callers may come with; None where they need none."""
+
     stream: _Stream | None
     """Set where the method answers with many messages."""
 
-    async def handle(self, request: Message, context: Context) -> Message | None:
+    async def handle(self, serialized: bytes, context: Context) -> Message | None:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
         started = time.perf_counter()
         self.metrics.call_started()
         authorization, correlation_id = _metadata(context)
         context.set_trailing_metadata(((_CORRELATION_ID, correlation_id),))
+        request = self._read(serialized)
+        customer_id = getattr(request, "customer_id", "")
         caller: Caller | None = None
         refusal: RpcError | None = None
         code = "CANCELLED"
         try:
-            caller = self.authenticator.authenticate(authorization, self.scope)
+            caller = await self.authenticator.authenticate(authorization, self.scope)
+            if self.subject_names is not None:
+                self.subject_names.check(caller, context.auth_context())
+            self.limits.check(caller.name, customer_id)
+            _check_audit(self.audit)
+            if request is None:
+                _refuse_unreadable()
+            check_customer(caller, request)
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
@@ -164,12 +194,16 @@ class _Edge:
                 response: Message | None = await answer
             else:
                 response = None
-                await self.stream.write(answer, context)
+                await self.stream.write(
+                    answer,
+                    context,
+                    lambda: self.authenticator.authenticate(authorization, self.scope),
+                )
             code = "OK"
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost layer says everything in its terms
-            refusal = as_rpc_error(error, correlation_id)
+            refusal = as_told_to(caller, as_rpc_error(error, correlation_id))
             code = refusal.code.name
             if code == "INTERNAL":
                 _log.exception("failed", method=self.method, correlation_id=correlation_id)
@@ -182,7 +216,7 @@ class _Edge:
                     method=self.method,
                     caller=caller.name if caller else "",
                     peer=context.peer(),
-                    customer_id=getattr(request, "customer_id", "")[:_MAX_AUDITED_ID],
+                    customer_id=customer_id[:_MAX_AUDITED_ID],
                     order_id=getattr(request, "order_id", "")[:_MAX_AUDITED_ID],
                     code=code,
                     reason=refusal.reason if refusal else "",
@@ -208,6 +242,27 @@ class _Edge:
                 ),
             )
         return response
+
+    def _read(self, serialized: bytes) -> Message | None:
+        """Read the request; None where it is none."""
+        try:
+            return self.request_type.FromString(serialized)
+        except DecodeError:
+            return None
+
+
+def _refuse_unreadable() -> NoReturn:
+    raise InvalidArgument([Violation("request", "cannot be read as a message of this method")])
+
+
+def _check_audit(audit: AuditLog) -> None:
+    if not audit.takes_calls:
+        raise RetryLater(
+            "DATABASE_UNAVAILABLE",
+            "The audit cannot be written now, and this server does nothing that is not audited. "
+            "Nothing was done: repeat after a moment.",
+            1.0,
+        )
 
 
 def _metadata(context: Context) -> tuple[str | None, str]:

@@ -19,9 +19,24 @@ _MAX_MESSAGE_BYTES: Final = 512 * 1024
 """Room for the largest webhook with its headers."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1_000),
+    # Whoever connects has to say in time that it speaks HTTP/2.
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    # So long the calls of a connection that is made anew may take to end.
+    ("grpc.max_connection_age_grace_ms", 60_000),
+    # A caller may ask now and then whether the server is there; who asks all the time has to go.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    # A caller that vanished without a word is noticed.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 )
+"""The limits of a connection. A compressed message has to fit uncompressed, which gRPC checks while
+it inflates it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +63,25 @@ async def rpc_server(
     has_reflection: bool,
     grace_seconds: float,
     shares_port: bool = False,
+    tls: grpc.ServerCredentials | None = None,
+    connection_seconds: int = 3_600,
 ) -> AsyncIterator[RpcServer]:
     """Serve, NOT_SERVING at first; leaving refuses new calls and lets running ones finish.
 
     With `shares_port` others may listen on the same address, each getting some of the connections.
+    After `connection_seconds` a connection is made anew, so that callers spread over workers and
+    servers, and with `tls` the certificates are looked at again.
 
     Raises:
         AddressInUse.
     """
     # Unless it is meant, a second server on the same port would take some of its calls silently.
-    server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shares_port))))
+    options = [
+        *_OPTIONS,
+        ("grpc.max_connection_age_ms", connection_seconds * 1_000),
+        ("grpc.so_reuseport", int(shares_port)),
+    ]
+    server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((handler,))
     health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -66,7 +90,11 @@ async def rpc_server(
         pool = cast("descriptor_pool.DescriptorPool", _MethodAwarePool())
         reflection.enable_server_reflection(names, server, pool=pool)
     try:
-        port = server.add_insecure_port(address)
+        port = (
+            server.add_insecure_port(address)
+            if tls is None
+            else server.add_secure_port(address, tls)
+        )
     except RuntimeError:
         port = 0
     if not port:

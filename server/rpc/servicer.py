@@ -8,7 +8,7 @@ from server.commit.committer import Submitter
 from server.commit.errors import Rejected
 from server.ledger.decisions import PaymentReply, RefundReply
 from server.ledger.events import topup_not_found
-from server.ledger.orders import customer_not_found
+from server.ledger.orders import another_customers, customer_not_found
 from server.queries import Queries, TransactionFilter
 from server.rpc import conversion, validation
 from server.rpc.auth import Caller
@@ -140,11 +140,7 @@ class WalletPaymentServicer:
         if order is None:
             raise RpcError("ORDER_NOT_FOUND", f"There is no order {order_id}.", ids)
         if order.customer_id != customer_id:
-            raise RpcError(
-                "ORDER_MISMATCH",
-                f"Order {order_id} is recorded for another customer than {customer_id}.",
-                ids,
-            )
+            raise Rejected(another_customers(order_id, customer_id))
         if order.payment_state is None:
             raise RpcError("ORDER_NOT_PAID", f"Order {order_id} is not paid.", ids)
         return service.GetOrderPaymentResponse(payment=conversion.order_payment(order))

@@ -32,6 +32,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 
 from server.commit.port import StoreUnavailable, WriteConflict, WriteRefused
+from server.store.elections import fresh
 
 Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
@@ -204,7 +205,9 @@ def _read(
         **options,
     )
     with store_errors():
-        answer = first = database.command(command, codec_options=CODEC_OPTIONS)
+        answer = first = fresh(
+            database, lambda: database.command(command, codec_options=CODEC_OPTIONS)
+        )
         documents: list[Document] = answer["cursor"]["firstBatch"]
         while answer["cursor"]["id"]:
             more: SON[str, Any] = SON(getMore=answer["cursor"]["id"], collection=collection)

@@ -17,6 +17,7 @@ TRANSACTIONS: Final = "wallet_transactions"
 TOPUPS: Final = "topups"
 EVENTS: Final = "gateway_events"
 LOGS: Final = "integration_logs"
+AUDIT_SEGMENTS: Final = "audit_segments"
 ORDERS: Final = "orders"
 CUSTOMERS: Final = "customers_v2"
 SETTINGS: Final = "service_settings"
@@ -182,7 +183,10 @@ _VALIDATORS: Final[dict[str, Document]] = {
         },
         {"money": {"enum": ["NONE", "CAPTURED", "TAKEN", "RETURNED"]}},
     ),
-    LOGS: _object({"time": _DATE, "method": _TEXT, "code": _TEXT}),
+    LOGS: _object(
+        {"time": _DATE, "method": _TEXT, "code": _TEXT}, {"previous_hash": _TEXT, "hash": _TEXT}
+    ),
+    AUDIT_SEGMENTS: _object({"_id": _TEXT}),
     SEALS: _object(
         {
             "date": _TEXT,
@@ -237,6 +241,11 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
     LOGS: [
         IndexModel([("time", ASCENDING)]),
         IndexModel([("customer_id", ASCENDING), ("time", ASCENDING)], sparse=True),
+        IndexModel(
+            [("order_id", ASCENDING), ("time", ASCENDING)],
+            partialFilterExpression={"order_id": {"$exists": True}},
+        ),
+        IndexModel([("correlation_id", ASCENDING), ("time", ASCENDING)]),
     ],
     # Each seal follows another one: two that were made at once do not both count.
     SEALS: [IndexModel([("previous_hash", ASCENDING)], unique=True)],

@@ -13,11 +13,10 @@ from typing import Final
 
 import aiohttp
 import structlog
-from aiohttp import web
 
 from server.config import Settings
 from server.listening import AddressInUse, address_of, bind, http_server
-from server.metrics import CONTENT_TYPE
+from server.metrics import metrics_runner
 from server.processes import end_with_parent
 from server.workers.exposition import merged
 from server.workers.place import metrics_socket
@@ -45,7 +44,7 @@ async def supervised_workers(settings: Settings, count: int) -> AsyncIterator[st
         held = resources.enter_context(_hold(settings.grpc_address))
         address = address_of(held)
         bound = bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
-        runner = _metrics_runner(folder, count)
+        runner = metrics_runner(lambda: _told(folder, count))
         await resources.enter_async_context(http_server(runner, bound))
         grace_seconds = settings.shutdown_grace_seconds + _END_MARGIN_SECONDS
         workers = [_Worker(index, count, folder, address, grace_seconds) for index in range(count)]
@@ -127,15 +126,9 @@ def _hold(address: str) -> socket.socket:
     return held
 
 
-def _metrics_runner(folder: Path, count: int) -> web.AppRunner:
-    async def exposition(_: web.Request) -> web.Response:
-        texts = await asyncio.gather(*(_scrape(folder, index) for index in range(count)))
-        told = {index: text for index, text in enumerate(texts) if text}
-        return web.Response(body=merged(told), headers={"Content-Type": CONTENT_TYPE})
-
-    app = web.Application()
-    app.router.add_get("/metrics", exposition)
-    return web.AppRunner(app, access_log=None)
+async def _told(folder: Path, count: int) -> bytes:
+    texts = await asyncio.gather(*(_scrape(folder, index) for index in range(count)))
+    return merged({index: text for index, text in enumerate(texts) if text})
 
 
 async def _scrape(folder: Path, index: int) -> str:

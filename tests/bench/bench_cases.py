@@ -5,6 +5,7 @@ from typing import Final
 
 ECHO: Final = "echo"
 GROUP: Final = "group"
+UNAUDITED: Final = "unaudited"
 PER_REQUEST: Final = "per-request"
 TWO_WORKERS: Final = "two-workers"
 DRIVER: Final = "driver"
@@ -77,6 +78,7 @@ def open_loop(share: float) -> str:
 CASES: Final = (
     Case("echo", ECHO),
     Case("pay_spread", GROUP),
+    Case("pay_unaudited", UNAUDITED),
     Case("pay_hot", GROUP, HOT),
     Case("pay_hot_two_workers", TWO_WORKERS, HOT),
     Case("pay_spread_two_workers", TWO_WORKERS),
@@ -126,6 +128,7 @@ def _slower(name: str, over: str, under: str) -> Ratio:
 RATIOS: Final = (
     Ratio("pay_over_echo", "pay_spread", "echo", 0.70),
     Ratio("hot_over_spread", "pay_hot", "pay_spread", 0.95),
+    Ratio("audited_over_unaudited", "pay_spread", "pay_unaudited", 0.9),
     Ratio("group_over_per_request_spread", "pay_spread", "per_request_spread", 7),
     Ratio("group_over_per_request_hot", "pay_hot", "per_request_hot", 100),
     Ratio("pay_over_medici_spread", "pay_spread", "medici_spread", 10),

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import grpc
 import structlog
-from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST
+from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST, UNAUDITED
 from bench_ledger import funded, paid
 from bench_per_request import CommitterPerRequest
 from bench_requests import HOT_CUSTOMER, JWT_ALGORITHM, PAY_WITH_WALLET, key_set
@@ -63,6 +63,13 @@ async def group(uri: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def unaudited(uri: str) -> AsyncIterator[str]:
+    """Run the service without its audit."""
+    async with running_server(_settings(uri, audit="off")) as running:
+        yield running.grpc_address
+
+
+@asynccontextmanager
 async def per_request(uri: str) -> AsyncIterator[str]:
     """Run the service with a transaction per request, and all else as it is."""
 
@@ -77,13 +84,14 @@ async def per_request(uri: str) -> AsyncIterator[str]:
             yield running.grpc_address
 
 
-def _settings(uri: str) -> Settings:
+def _settings(uri: str, **given: Any) -> Settings:
     return load_settings(
         mongodb_uri=uri,
         grpc_address=_ANY_PORT,
         metrics_address=_ANY_PORT,
         jwt_algorithms=JWT_ALGORITHM,
         jwt_keys=key_set(),
+        **given,
     )
 
 
@@ -92,6 +100,7 @@ _TARGETS: Final[dict[str, Callable[[str], AbstractAsyncContextManager[str]]]] = 
     GROUP: group,
     EMPTY: group,
     GROWN: group,
+    UNAUDITED: unaudited,
     PER_REQUEST: per_request,
 }
 

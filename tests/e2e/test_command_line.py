@@ -75,6 +75,7 @@ async def test_config_lists_every_setting_and_shows_no_secret() -> None:
         ({"WALLET_MONGODB_URI": "localhost"}, "WALLET_MONGODB_URI"),
         ({"WALLET_RAZORPAY_KEY_ID": "rzp_live_1"}, "WALLET_RAZORPAY_KEY_SECRET"),
         ({"WALLET_COMMIT_LANES": "0"}, "WALLET_COMMIT_LANES"),
+        ({"WALLET_AUDIT": "off"}, "WALLET_AUDIT"),
         ({"WALLET_LOG_LEVEL": "loud"}, "WALLET_LOG_LEVEL"),
     ],
 )

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from harness import Harness, running_harness, with_database
+from harness import Harness, eventually, running_harness, with_database
 from postbox import Service, Side, running_service
 from server.ledger.records import Topup
 from server.poller import LATE_MS, MAX_WAIT_MS, next_poll_ms
@@ -74,12 +74,12 @@ async def asked_again(side: Side, topup: resources.Topup) -> None:
     before = await topups.find_one({"_id": topup.topup_id})
     for attempt in (1, 2):
         await topups.update_one({"_id": topup.topup_id}, [{"$set": {"poll_time": "$create_time"}}])
-        async with asyncio.timeout(20):
-            while True:
-                found = await topups.find_one({"_id": topup.topup_id})
-                if found["poll_attempts"] >= before["poll_attempts"] + attempt:
-                    break
-                await asyncio.sleep(0.01)
+
+        async def is_asked(attempts: int = before["poll_attempts"] + attempt) -> bool:
+            found = await topups.find_one({"_id": topup.topup_id})
+            return bool(found["poll_attempts"] >= attempts)
+
+        await eventually(is_asked)
 
 
 async def test_without_any_webhook_every_paid_top_up_is_credited_once(side: Side) -> None:

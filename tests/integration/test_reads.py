@@ -262,4 +262,6 @@ async def test_an_order_without_a_payment_has_its_reason(
     refused = await refusal_of(harness.call("GetOrderPayment", request))
 
     assert refused.reason == reason
-    assert refused.metadata == {"order_id": order, "customer_id": customer}
+    ids = {"order_id": order, "customer_id": customer}
+    whose = {"mismatch": "customer_id"} if reason == "ORDER_MISMATCH" else {}
+    assert refused.metadata == ids | whose

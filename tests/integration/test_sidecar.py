@@ -145,7 +145,7 @@ async def edge_before(
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
         session = await stack.enter_async_context(ClientSession(auto_decompress=False))
         tokens = ["token-1"]
-        app = sidecar_app(channel, lambda: tokens[-1], deadline_seconds=deadline)
+        app = sidecar_app(lambda: channel, lambda: tokens[-1], deadline_seconds=deadline)
         url = await stack.enter_async_context(serving(sidecar_runner(app)))
         yield Edge(url, session, recorder, health_servicer, tokens)
 

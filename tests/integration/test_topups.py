@@ -10,6 +10,7 @@ import aiohttp
 import grpc
 import pytest
 from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
 
 from harness import (
     KEY_ID,
@@ -450,8 +451,8 @@ class Trouble(Enum):
     NONE = auto()
     DOWN = auto()
     """Every request is answered 503."""
-    SLOW = auto()
-    """To make an order takes a while."""
+    HELD = auto()
+    """To make an order takes until it is released."""
     ORDER_ANSWER_LOST = auto()
     """An order is made, the connection breaks before the answer, and then all is down."""
 
@@ -462,14 +463,15 @@ class Wire:
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
         self.trouble = Trouble.NONE
+        self.released = asyncio.Event()
         self.sandbox_url = ""
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         """Hand a request to the sandbox and its answer back, or have trouble."""
         if self.trouble is Trouble.DOWN:
             return web.Response(status=503)
-        if self.trouble is Trouble.SLOW and request.method == "POST":
-            await asyncio.sleep(0.3)
+        if self.trouble is Trouble.HELD and request.method == "POST":
+            await self.released.wait()
         body = await request.read()
         headers = {"Authorization": request.headers["Authorization"]}
         url = f"{self.sandbox_url}{request.rel_url}"
@@ -527,17 +529,38 @@ async def test_a_gateway_that_is_down_delays_a_top_up_and_loses_nothing(
     assert len(await gateway_orders(harness, topup.topup_id)) == 1
 
 
+async def started_topups(harness: Harness) -> float:
+    """Return how many InitiateTopup the server has begun, by its metrics."""
+    async with harness.http.get(harness.metrics_url) as answer:
+        text = await answer.text()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "grpc_server_started_total"
+        and sample.labels["grpc_method"] == "InitiateTopup"
+    )
+
+
 async def test_one_key_many_times_while_the_gateway_is_slow_makes_one_order(
     wired: tuple[Harness, Wire],
 ) -> None:
     """Repeats that come while the gateway still makes the order wait for it and make no other."""
     harness, wire = wired
     customer, key = await harness.customer(), unique("key")
-    wire.trouble = Trouble.SLOW
+    wire.trouble = Trouble.HELD
+    before = await started_topups(harness)
 
-    topups = await asyncio.gather(
+    asked = asyncio.gather(
         *(harness.initiate(customer, 10_000, idempotency_key=key) for _ in range(20))
     )
+
+    async def all_wait() -> bool:
+        return await started_topups(harness) == before + 20
+
+    await eventually(all_wait)
+    wire.released.set()
+    topups = await asked
 
     wire.trouble = Trouble.NONE
     (order,) = await gateway_orders(harness, topups[0].topup_id)

@@ -1,6 +1,5 @@
 """Google Pay's and Apple Pay's tokens through the door: each pays one top-up, once, or nothing."""
 
-import asyncio
 import base64
 import json
 import logging
@@ -23,6 +22,7 @@ from harness import (
     Harness,
     Refused,
     another_server,
+    eventually,
     outcomes_of,
     refusal_of,
     running_harness,
@@ -302,8 +302,7 @@ async def test_a_payment_goes_on_where_its_caller_goes_away(shop: Harness, walle
     topup = await started(shop, wallet)
     token = await token_of(shop, wallet)
     call = shop.stub.VerifyTopup(request_for(topup, wallet, token), metadata=shop.metadata)
-    while not await claims_of(shop, topup):
-        await asyncio.sleep(0.001)
+    await eventually(lambda: claims_of(shop, topup))
     call.cancel()
 
     await shop.wait_for_topup(topup, CREDITED)

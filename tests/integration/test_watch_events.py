@@ -215,6 +215,41 @@ async def test_watching_needs_its_scope(harness: Harness) -> None:
     assert (await refusal_of(call.read())).reason == "SCOPE_MISSING"
 
 
+async def test_a_token_of_one_customer_hears_of_that_customer_alone(harness: Harness) -> None:
+    """A limited token watches its own customer, and neither another one nor everybody."""
+    customer, other = await harness.customer(), await harness.customer()
+    limited = bearer(token(customer_id=customer))
+
+    async def watch(**request: Any) -> Any:
+        call = harness.stub.WatchEvents(
+            service.WatchEventsRequest(**request), metadata=limited, timeout=30
+        )
+        try:
+            return await call.read()
+        finally:
+            call.cancel()
+
+    assert (await watch(customer_id=customer)).cursor
+    assert (await refusal_of(watch(customer_id=other))).reason == "CUSTOMER_NOT_ALLOWED"
+    assert (await refusal_of(watch())).reason == "CUSTOMER_NOT_ALLOWED"
+
+
+async def test_a_stream_ends_with_its_token(mongodb_uri: str) -> None:
+    """Whose token runs out while watching is told so, and hears nothing more."""
+    async with running_harness(mongodb_uri, events_heartbeat_seconds=0.1) as harness:
+        now = int(time.time())
+        short = bearer(token(iat=now - 60, exp=now - 27))  # good for 30 seconds after its end
+
+        async def watch() -> None:
+            call = harness.stub.WatchEvents(
+                service.WatchEventsRequest(), metadata=short, timeout=30
+            )
+            async for response in call:
+                assert response.cursor
+
+        assert (await refusal_of(watch())).reason == "TOKEN_EXPIRED"
+
+
 async def test_no_more_readers_than_allowed(mongodb_uri: str) -> None:
     """One reader too many is told to come later; when one leaves there is room."""
     async with running_harness(mongodb_uri, events_max_readers=1) as harness:

@@ -17,11 +17,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
+from gateway_adapters.rate_limit import Rates, private_table
 from harness import Refused, bearer, refusal_of
+from server.access.trust import TrustedKeys, VerificationKey
 from server.audit import AuditEntry
 from server.metrics import Metrics
-from server.rpc.auth import Authenticator, VerificationKey
+from server.rpc.auth import Authenticator
 from server.rpc.edge import SERVICE, ServicerSlot, generic_handler, required_scope
+from server.rpc.rate_limits import RateLimits
 from server.rpc.server import rpc_server
 
 SECRET = "a shared secret of at least thirty-two bytes"
@@ -33,6 +36,8 @@ LET_IN = "DATABASE_UNAVAILABLE"
 
 class Audit:
     """Keeps what the edge notes."""
+
+    takes_calls = True
 
     def __init__(self) -> None:
         self.entries: list[AuditEntry] = []
@@ -102,13 +107,16 @@ def forged(header: dict[str, Any], claims: dict[str, Any], key: bytes | None) ->
 async def edge() -> AsyncIterator[Edge]:
     """A real gRPC server with the edge and nothing behind it."""
     private_key = rsa.generate_private_key(65537, 2048)
-    keys = [
+    keys = (
         VerificationKey("rsa", "RS256", private_key.public_key()),
         VerificationKey("shared", "HS256", SECRET.encode()),
-    ]
-    authenticator = Authenticator(keys, issuer="issuer", audience="audience")
+    )
+    trusted = TrustedKeys()
+    trusted.set_keys("test", keys)
+    authenticator = Authenticator(trusted, issuer="issuer", audience="audience")
     audit = Audit()
-    handler = generic_handler(ServicerSlot(), authenticator, Metrics(), audit)
+    limits = RateLimits(Rates(), Rates(), private_table())
+    handler = generic_handler(ServicerSlot(), authenticator, Metrics(), audit, limits)
     async with (
         rpc_server(handler, address="127.0.0.1:0", has_reflection=False, grace_seconds=0) as server,
         grpc.aio.insecure_channel(server.address) as channel,

@@ -210,6 +210,7 @@ def test_watching_goes_on_from_the_newest_cursor() -> None:
     ends = [
         (grpc.StatusCode.OK, ()),
         (grpc.StatusCode.UNAVAILABLE, ()),
+        (grpc.StatusCode.UNAUTHENTICATED, trailing(RpcError("TOKEN_EXPIRED", "Over."))),
         (grpc.StatusCode.OUT_OF_RANGE, trailing(RpcError("CURSOR_EXPIRED", "Too old."))),
     ]
     for number, (code, metadata) in enumerate(ends):

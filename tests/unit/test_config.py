@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from certificate_bench import DAY, Authority
+from gateway_adapters.rate_limit import Rate, Rates
+from gateway_adapters.sidecar import SidecarRates
 from server.config import DEVELOPMENT_PREFIX, Settings, SettingsError, load_settings
 
 SECRET = "a shared secret of at least thirty-two bytes"
@@ -43,8 +46,41 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_JWT_KEYS", key_set("too short"), "32 bytes"),
         ("WALLET_JWT_KEYS", key_set(alg="none"), "`alg`"),
         ("WALLET_JWT_KEYS", key_set(kid=None), "`kid`"),
+        ("WALLET_JWT_KEYS", key_set(kid=7), "`kid`"),
+        ("WALLET_JWT_KEYS", key_set(alg=["HS256"]), "`alg`"),
+        ("WALLET_JWT_KEYS", key_set(k=5), "32 bytes"),
+        ("WALLET_JWT_KEYS", '{"keys": 1}', "JSON Web Key Set"),
+        ("WALLET_JWT_KEYS_URL", "http://keys.example.com/keys", "https://"),
+        ("WALLET_JWT_KEYS_URL", "ftp://127.0.0.1/keys", "https://"),
+        ("WALLET_JWT_KEYS_URL", "https://user:secret@keys.example.com/keys", "https://"),
+        ("WALLET_JWT_KEYS_URL", "keys.json", "https://"),
+        ("WALLET_JWT_KEYS_REFRESH_SECONDS", "0", "greater"),
+        ("WALLET_JWT_REVOKED", "/does/not/exist", "no file"),
+        ("WALLET_RELOAD_SECONDS", "0", "greater"),
+        ("WALLET_GRPC_CERTIFICATE", "/does/not/exist", "no file"),
+        ("WALLET_GRPC_CLIENT_ROOTS", "system", "no file"),
+        ("WALLET_SERVER_ROOTS", "/does/not/exist", "no file"),
+        ("WALLET_GRPC_SUBJECT_NAMES", "order-service", "sub=name"),
+        ("WALLET_GRPC_SUBJECT_NAMES", "*,order-service=", "sub=name"),
+        ("WALLET_GRPC_CONNECTION_SECONDS", "0", "greater"),
+        ("WALLET_GRPC_PLAINTEXT", "yes", "allowed"),
+        ("WALLET_METRICS_PLAINTEXT", "true", "allowed"),
+        ("WALLET_SIDECAR_PLAINTEXT", "", "allowed"),
+        ("WALLET_SIDECAR_TRUSTED_PROXIES", "proxy.example.com", "networks"),
+        ("WALLET_SIDECAR_TRUSTED_PROXIES", "10.0.0.1/8", "networks"),
+        ("WALLET_SIDECAR_FORWARDED_HEADER", "X-Real-IP", "Forwarded"),
+        ("WALLET_SIDECAR_METRICS_ADDRESS", "9465", "host:port"),
         ("WALLET_RAZORPAY_UPI_EMAIL", "shop", "email address"),
         ("WALLET_RAZORPAY_UPI_CONTACT", "call us", "phone number"),
+        ("WALLET_RATE_LIMIT_CALLERS", "fast", "<per second>"),
+        ("WALLET_RATE_LIMIT_CALLERS", "PayWithWalet=1", "PayWithWallet"),
+        ("WALLET_RATE_LIMIT_CUSTOMERS", "1,2", "one rate for all"),
+        ("WALLET_RATE_LIMIT_CUSTOMERS", "GetStatus=0", "<per second>"),
+        ("WALLET_SIDECAR_RATE_LIMIT_ADDRESSES", "-1", "<per second>"),
+        ("WALLET_SIDECAR_RATE_LIMIT_GATEWAYS", "1:none", "<per second>"),
+        ("WALLET_SIDECAR_MAX_CONNECTIONS", "0", "greater"),
+        ("WALLET_SIDECAR_MAX_CONNECTIONS_PER_ADDRESS", "many", "integer"),
+        ("WALLET_AUDIT", "sometimes", "refuse"),
         ("WALLET_LOG_LEVEL", "loud", "debug"),
         ("WALLET_TOPUP_LIFETIME_SECONDS", "soon", "integer"),
         ("WALLET_COMMIT_MAX_BATCH", "0", "greater"),
@@ -245,3 +281,128 @@ def test_development_secrets_are_for_development(fields: dict[str, str], variabl
         load_settings(**given | fields).check_serving()
     assert variable in str(refused.value)
     load_settings(**given | fields, development=True).check_serving()
+
+
+@pytest.mark.parametrize(
+    ("variable", "needed"),
+    [
+        ("WALLET_GRPC_CERTIFICATE", "WALLET_GRPC_KEY"),
+        ("WALLET_GRPC_KEY", "WALLET_GRPC_CERTIFICATE"),
+        ("WALLET_GRPC_CLIENT_ROOTS", "WALLET_GRPC_CERTIFICATE"),
+        ("WALLET_SIDECAR_CERTIFICATE", "WALLET_SIDECAR_KEY"),
+        ("WALLET_SIDECAR_CLIENT_CERTIFICATE", "WALLET_SIDECAR_CLIENT_KEY"),
+        ("WALLET_SERVER_NAME", "WALLET_SERVER_ROOTS"),
+    ],
+)
+def test_half_of_tls_is_no_tls(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, needed: str
+) -> None:
+    """Where one of its settings is there, the missing one is named."""
+    file = tmp_path / "any.pem"
+    file.touch()
+    monkeypatch.setenv(variable, str(file))
+
+    with pytest.raises(SettingsError, match=f"^{needed}: is needed"):
+        load_settings()
+
+
+def test_names_of_callers_need_their_certificates(tmp_path: Path) -> None:
+    """Tokens cannot be bound to certificates that nobody is asked for."""
+    file = tmp_path / "any.pem"
+    file.touch()
+    with pytest.raises(SettingsError, match="WALLET_GRPC_CLIENT_ROOTS"):
+        load_settings(grpc_certificate=str(file), grpc_key=str(file), grpc_subject_names="*")
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """Return the files of a good certificate and its key."""
+    return Authority().server().write(folder, "server")
+
+
+SERVING: dict[str, Any] = {
+    "mongodb_uri": "mongodb://localhost/",
+    "jwt_keys": key_set(),
+    "jwt_algorithms": "HS256",
+}
+FORWARDING: dict[str, Any] = {"sidecar_token": "token"}
+
+
+@pytest.mark.parametrize(
+    ("check", "address", "plaintext"),
+    [
+        ("check_serving", "grpc_address", "grpc_plaintext"),
+        ("check_serving", "metrics_address", "metrics_plaintext"),
+        ("check_forwarding", "sidecar_address", "sidecar_plaintext"),
+        ("check_forwarding", "sidecar_metrics_address", "metrics_plaintext"),
+        ("check_forwarding", "server_target", "grpc_plaintext"),
+        ("check_development", "grpc_address", "grpc_plaintext"),
+        ("check_development", "sidecar_address", "sidecar_plaintext"),
+        ("check_development", "metrics_address", "metrics_plaintext"),
+    ],
+)
+def test_plaintext_stays_on_loopback(check: str, address: str, plaintext: str) -> None:
+    """Beyond loopback it is refused, with both variables named, unless that is said to be meant."""
+    given = SERVING | FORWARDING
+    for here in ("127.0.0.1:0", "127.8.8.8:1", "localhost:0", "[::1]:0"):
+        getattr(load_settings(**given | {address: here}), check)()
+
+    for beyond in ("0.0.0.0:1", "[::]:1", "10.0.0.1:1", "wallet.example.com:1", "localhost.:1"):
+        with pytest.raises(SettingsError) as refused:
+            getattr(load_settings(**given | {address: beyond}), check)()
+        assert f"WALLET_{address.upper()}={beyond} would be plaintext" in str(refused.value)
+        assert f"WALLET_{plaintext.upper()}=allowed" in str(refused.value)
+        getattr(load_settings(**given | {address: beyond, plaintext: "allowed"}), check)()
+
+
+def test_tls_is_for_anywhere_and_not_for_up(tmp_path: Path) -> None:
+    """With a certificate gRPC and webhooks are served anywhere; `up` says that it has no TLS."""
+    tls = dict(zip(("grpc_certificate", "grpc_key"), certificate(tmp_path), strict=True))
+    tls |= {"sidecar_certificate": tls["grpc_certificate"], "sidecar_key": tls["grpc_key"]}
+    tls["server_roots"] = "system"
+    everywhere = {"grpc_address": "0.0.0.0:1", "sidecar_address": "[::]:1"}
+    settings = load_settings(
+        **SERVING | FORWARDING | tls | everywhere, server_target="wallet.example.com:1"
+    )
+
+    settings.check_serving()
+    settings.check_forwarding()
+    with pytest.raises(SettingsError, match="WALLET_GRPC_CERTIFICATE"):
+        settings.check_development()
+
+
+def test_a_sidecar_needs_its_token() -> None:
+    """Without one nothing could be forwarded: the message says how to make it."""
+    with pytest.raises(SettingsError, match="WALLET_SIDECAR_TOKEN"):
+        load_settings().check_forwarding()
+
+
+def test_what_cannot_be_used_is_named_before_serving(tmp_path: Path) -> None:
+    """A certificate that expired and a key that is none stop the start of all workers at once."""
+    expired = Authority().issue("server", begins=-2 * DAY, ends=-DAY).write(tmp_path, "server")
+    no_key = {"keys": [{"kid": "one", "alg": "ES256", "kty": "EC", "crv": "P-256", "x": "*"}]}
+    settings = load_settings(
+        mongodb_uri="mongodb://localhost/",
+        jwt_keys=json.dumps(no_key),
+        grpc_certificate=expired[0],
+        grpc_key=expired[1],
+    )
+
+    with pytest.raises(SettingsError) as refused:
+        settings.check_serving()
+
+    keys, certificates = str(refused.value).splitlines()
+    assert keys == "WALLET_JWT_KEYS: a key cannot be read."
+    assert certificates.startswith("WALLET_GRPC_CERTIFICATE: the certificate expired at ")
+
+
+def test_rates_are_read_and_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method's own rate comes before the general one; an empty setting is no limit."""
+    monkeypatch.setenv("WALLET_RATE_LIMIT_CALLERS", "100:200, PayWithWallet=5")
+    monkeypatch.setenv("WALLET_SIDECAR_RATE_LIMIT_ADDRESSES", "")
+
+    settings = load_settings()
+
+    assert settings.caller_rates.general == Rate(100, 200)
+    assert settings.caller_rates.named == {"PayWithWallet": Rate(5, 5)}
+    assert settings.customer_rates == Rates()
+    assert settings.sidecar_rates == SidecarRates(address=None, gateway=Rate(10, 500))

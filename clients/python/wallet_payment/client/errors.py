@@ -91,6 +91,18 @@ class TokenExpired(NotAllowed, reason="TOKEN_EXPIRED"):
     """The token's time is over: get a new one and repeat."""
 
 
+class TokenRevoked(NotAllowed, reason="TOKEN_REVOKED"):
+    """The token's issuer has revoked it: get a new one and repeat."""
+
+
+class CertificateMismatch(NotAllowed, reason="CERTIFICATE_MISMATCH"):
+    """The token's `sub` may not come over a connection with this certificate."""
+
+
+class CustomerNotAllowed(NotAllowed, reason="CUSTOMER_NOT_ALLOWED"):
+    """The token is limited to one customer, and this is not that customer's."""
+
+
 class ScopeMissing(NotAllowed, reason="SCOPE_MISSING"):
     """The token lacks the method's scope."""
 
@@ -177,6 +189,10 @@ class Conflict(TryAgain, reason="CONFLICT"):
 
 class DatabaseUnavailable(TryAgain, reason="DATABASE_UNAVAILABLE"):
     """The outcome may be unknown: repeat with the same key."""
+
+
+class KeysUnavailable(TryAgain, reason="KEYS_UNAVAILABLE"):
+    """The server has not got the keys yet that tokens are verified with; nothing was done."""
 
 
 class GatewayUnavailable(TryAgain, reason="GATEWAY_UNAVAILABLE"):

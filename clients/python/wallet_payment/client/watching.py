@@ -5,7 +5,13 @@ from typing import Final
 
 import grpc
 
-from wallet_payment.client.errors import TokenExpired, TryAgain, WalletPaymentError, error_of
+from wallet_payment.client.errors import (
+    TokenExpired,
+    TokenRevoked,
+    TryAgain,
+    WalletPaymentError,
+    error_of,
+)
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
 _FIRST_WAIT_SECONDS: Final = 0.1
@@ -32,7 +38,8 @@ class Watch:
             WalletPaymentError: coming again would not help.
         """
         failure: WalletPaymentError = error_of(error)
-        if not isinstance(failure, TryAgain | TokenExpired):
+        is_renewable = isinstance(failure, TokenExpired | TokenRevoked) and not self._failures
+        if not (is_renewable or isinstance(failure, TryAgain)):
             raise failure from error
         self._failures += 1
         wait = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0**self._failures)

@@ -1,0 +1,69 @@
+"""Who sends a request: the connection's other end, or whom a trusted proxy says it stands for.
+
+Anybody can write a header. So it is believed hop by hop from the end, each time only what a trusted
+proxy has added, and only in the one header that the proxies are known to write.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+_MAX_HOPS: Final = 20
+_ELEMENTS: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,"])+')
+"""What stands between commas that are not within quotes (RFC 7239)."""
+_FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^;"\s]+)"?\s*(?:;|$)', re.IGNORECASE)
+_WITH_PORT: Final = re.compile(r"\[([^\]]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """Whose word about the remote address is taken, and in which header."""
+
+    networks: tuple[Network, ...] = ()
+    header: str = "X-Forwarded-For"
+
+    def remote_of(self, request: web.Request) -> str:
+        """Return the address that a request comes from; empty where there is none."""
+        address = _address(request.remote or "")
+        if address is None:
+            return request.remote or ""
+        for hop in self._hops(request):
+            if not self._trusts(address):
+                break
+            before = _address(hop)
+            if before is None:
+                break
+            address = before
+        return str(address)
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self.networks)
+
+    def _hops(self, request: web.Request) -> Sequence[str]:
+        """Return what the header says, the last hop first."""
+        if not self.networks:
+            return ()
+        text = ",".join(request.headers.getall(self.header, []))
+        elements = [element.strip() for element in _ELEMENTS.findall(text)]
+        if self.header == "Forwarded":
+            found = (_FOR.search(element) for element in elements)
+            elements = [match[1] if match else "" for match in found]
+        return elements[: -_MAX_HOPS - 1 : -1]
+
+
+def _address(text: str) -> Address | None:
+    """Read an address, with or without a port; one of IPv4 in IPv6 is that of IPv4."""
+    match = _WITH_PORT.fullmatch(text)
+    try:
+        address = ipaddress.ip_address((match[1] or match[2]) if match else text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,216 @@
+"""Reads the audit: what was asked and by whom, and whether it is all there as it was written."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bson.datetime_ms import DatetimeMS
+
+from server.audit import AuditEntry
+from server.audit_chain import (
+    AuditDifference,
+    ChainedEntry,
+    Segment,
+    SegmentCheck,
+    SegmentEnd,
+    check_row,
+    place_of,
+)
+from server.store import schema
+from server.store.connection import BlockingDatabase, Database, Document, find, found, store_errors
+
+_BATCH: Final = 1_000
+_END: Final = ":end"
+_FROM_TEXT: Final = {"$gt": ""}
+"""Entries of the chain have texts as their ids; those of earlier releases had none of a chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What is looked for; an empty text stands for anything."""
+
+    caller: str = ""
+    customer_id: str = ""
+    order_id: str = ""
+    method: str = ""
+    code: str = ""
+    reason: str = ""
+    correlation_id: str = ""
+    start_ms: int | None = None
+    end_ms: int | None = None
+    """Before this."""
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What a proof of the audit has seen."""
+
+    segments: int = 0
+    open_segments: int = 0
+    """Those without an end: their servers run, or were killed."""
+    entries: int = 0
+    unchained: int = 0
+    """Entries of releases before there was a chain."""
+    differences: int = 0
+    last_hash: str = ""
+    """That of the last segment's end or head: whoever notes it can tell later that nothing before
+    it was written anew."""
+
+
+class MongoAuditRecords:
+    """The audit as it is stored."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def search(self, wanted: AuditFilter, limit: int) -> list[AuditEntry]:
+        """Return the newest entries that fit, newest first."""
+        query: Document = {
+            name: value
+            for name in (
+                *("caller", "customer_id", "order_id", "method", "code"),
+                *("reason", "correlation_id"),
+            )
+            if (value := getattr(wanted, name))
+        }
+        times = {
+            operator: DatetimeMS(time_ms)
+            for operator, time_ms in (("$gte", wanted.start_ms), ("$lt", wanted.end_ms))
+            if time_ms is not None
+        }
+        if times:
+            query["time"] = times
+        documents = await find(self._database, schema.LOGS, query, sort={"time": -1}, limit=limit)
+        return [_entry(document) for document in documents]
+
+    async def verify(
+        self, report: AuditReport, noted_hash: str = ""
+    ) -> AsyncIterator[AuditDifference]:
+        """Go through the whole audit; yield what is not as it was written, and fill the report.
+
+        `noted_hash` is the `last_hash` of an earlier report, which has to be in it still.
+
+        Calls go on meanwhile. Memory holds the heads of the segments and one batch of entries.
+        """
+        segments: dict[int, Segment] = {}
+        ends: dict[int, SegmentEnd] = {}
+        in_row = [*await self._read_row(segments, ends), *check_row(segments, ends)]
+        hashes = {one.hash for one in segments.values()} | {one.hash for one in ends.values()}
+        if noted_hash and noted_hash not in hashes:
+            in_row.append(AuditDifference(noted_hash, "it was noted, and is no longer there"))
+        for difference in in_row:
+            report.differences += 1
+            yield difference
+        report.segments = len(segments)
+        report.open_segments = len(segments.keys() - ends.keys())
+        if segments:
+            last = max(segments)
+            report.last_hash = ends[last].hash if last in ends else segments[last].hash
+        checks = {number: SegmentCheck(segments[number], ends.get(number)) for number in segments}
+        unknown: set[int] = set()
+        with store_errors():
+            cursor = self._database[schema.LOGS].find({"_id": _FROM_TEXT}, batch_size=_BATCH)
+            async for document in cursor.sort("_id", 1):
+                report.entries += 1
+                for difference in self._check(document, checks, unknown, max(segments, default=0)):
+                    report.differences += 1
+                    yield difference
+        for check in checks.values():
+            for difference in check.finish():
+                report.differences += 1
+                yield difference
+        with store_errors():
+            report.unchained = await self._database[schema.LOGS].count_documents(
+                {"_id": {"$type": "objectId"}}
+            )
+
+    def _check(
+        self,
+        document: Document,
+        checks: dict[int, SegmentCheck],
+        unknown: set[int],
+        last_segment: int,
+    ) -> list[AuditDifference]:
+        try:
+            place = _chained(document)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            return [AuditDifference(str(document["_id"]), "it cannot be read")]
+        check = checks.get(place.segment)
+        if check is not None:
+            return list(check.add(place))
+        if place.segment > last_segment or place.segment in unknown:
+            return []  # its segment was opened after the proof began, or is named already
+        unknown.add(place.segment)
+        return [AuditDifference(place_of(place.segment), "it has entries, and no head")]
+
+    async def _read_row(
+        self, segments: dict[int, Segment], ends: dict[int, SegmentEnd]
+    ) -> list[AuditDifference]:
+        """Read the heads and the ends of all segments; return those that cannot be read."""
+        unreadable = []
+        for document in await find(
+            self._database, schema.AUDIT_SEGMENTS, {"_id": _FROM_TEXT}, sort={"_id": 1}
+        ):
+            try:
+                if document["_id"].endswith(_END):
+                    end = _end(document)
+                    ends[end.number] = end
+                else:
+                    segment = _segment(document)
+                    segments[segment.number] = segment
+            except (KeyError, ValueError, TypeError):
+                unreadable.append(AuditDifference(str(document["_id"]), "it cannot be read"))
+        return unreadable
+
+    @staticmethod
+    def last_of_row(database: BlockingDatabase) -> tuple[int, str]:
+        """Return the number of the last segment and the hash to follow; 0 and "" without one."""
+        last = found(
+            database, schema.AUDIT_SEGMENTS, {"_id": _FROM_TEXT}, sort={"_id": -1}, limit=1
+        )
+        if not last:
+            return 0, ""
+        [document] = last
+        if document["_id"].endswith(_END):
+            end = _end(document)
+            return end.number, end.hash
+        segment = _segment(document)
+        return segment.number, segment.hash
+
+
+def _segment(document: Document) -> Segment:
+    return Segment(
+        int(document["_id"]),
+        document["previous_hash"],
+        document["writer"],
+        int(document["open_time_ms"]),
+    )
+
+
+def _end(document: Document) -> SegmentEnd:
+    return SegmentEnd(
+        int(document["_id"].removesuffix(_END)), int(document["entries"]), document["head_hash"]
+    )
+
+
+def _chained(document: Document) -> ChainedEntry:
+    segment, sequence = document["_id"].split(":")
+    return ChainedEntry(
+        int(segment), int(sequence), document["previous_hash"], document["hash"], _entry(document)
+    )
+
+
+def _entry(document: Document) -> AuditEntry:
+    time: Any = document["time"]
+    return AuditEntry(
+        time_ms=int(time),
+        method=document["method"],
+        caller=document.get("caller", ""),
+        peer=document.get("peer", ""),
+        customer_id=document.get("customer_id", ""),
+        order_id=document.get("order_id", ""),
+        code=document["code"],
+        reason=document.get("reason", ""),
+        correlation_id=document.get("correlation_id", ""),
+        duration_us=int(document.get("duration_us", 0)),
+    )

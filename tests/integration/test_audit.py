@@ -1,0 +1,419 @@
+"""The audit in the real MongoDB: whatever is done to it afterwards is found, and it is bounded."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from harness import (
+    Harness,
+    eventually,
+    free_port,
+    inr,
+    refusal_of,
+    running_harness,
+    token,
+    unique,
+    with_database,
+)
+from server.audit import LOST, AuditEntry
+from server.audit_chain import AuditDifference, entry_hash
+from server.commit.port import StoreUnavailable
+from server.metrics import Metrics
+from server.store import audit_log, connection, schema
+from server.store.audit_log import MongoAuditLog
+from server.store.audit_records import AuditFilter, AuditReport, MongoAuditRecords
+from server.store.connection import Database, connect
+from server.store.embedded import embedded_mongod
+from wallet_payment.v1 import wallet_payment_service_pb2 as service
+
+ENTRY = AuditEntry(
+    time_ms=1_700_000_000_000,
+    method="PayWithWallet",
+    caller="order-service",
+    peer="ipv4:127.0.0.1:1",
+    customer_id="asha",
+    order_id="order-1",
+    code="OK",
+    reason="",
+    correlation_id="0123456789abcdef",
+    duration_us=1_500,
+)
+
+
+@pytest.fixture
+async def database(mongodb_uri: str) -> AsyncIterator[Database]:
+    """An empty database of its own."""
+    with connect(with_database(mongodb_uri, unique("audit"))) as opened:
+        await schema.migrate(opened)
+        yield opened
+        await opened.client.drop_database(opened.name)
+
+
+async def write_segment(database: Database, count: int, **fields: Any) -> None:
+    """Write a segment of so many entries, and end it."""
+    async with MongoAuditLog(database, Metrics()) as audit:
+        for number in range(count):
+            audit.put(replace(ENTRY, order_id=f"order-{number}", **fields))
+
+
+async def verified(database: Database) -> tuple[list[AuditDifference], AuditReport]:
+    """Return what a proof names, and its report."""
+    report = AuditReport()
+    found = [one async for one in MongoAuditRecords(database).verify(report)]
+    assert report.differences == len(found)
+    return found, report
+
+
+async def test_what_was_written_is_proven(database: Database) -> None:
+    """Segments that follow each other, and all their entries, are as they were written."""
+    for count in (3, 0, 5):
+        await write_segment(database, count)
+
+    found, report = await verified(database)
+
+    assert found == []
+    assert (report.segments, report.open_segments, report.entries) == (2, 0, 8)
+
+
+async def test_each_batch_goes_on_with_the_chain(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long segment is written in many batches, and a full one is followed by another."""
+    monkeypatch.setattr(audit_log, "_MAX_BATCH", 10)
+    monkeypatch.setattr(audit_log, "_MAX_SEGMENT_ENTRIES", 30)
+    await write_segment(database, 95)
+
+    found, report = await verified(database)
+
+    assert found == []
+    assert (report.segments, report.open_segments, report.entries) == (4, 0, 95)
+
+
+async def test_writers_at_the_same_time_have_segments_of_their_own(database: Database) -> None:
+    """Four servers that start at once take four places in the row."""
+    await asyncio.gather(*(write_segment(database, 50) for _ in range(4)))
+
+    found, report = await verified(database)
+
+    assert found == []
+    assert (report.segments, report.entries) == (4, 200)
+
+
+Forgery = Callable[[Any], Awaitable[Any]]
+
+
+async def _alter(logs: Any) -> None:
+    await logs.update_one({"_id": "00000001:00000003"}, {"$set": {"caller": "nobody"}})
+
+
+async def _alter_time(logs: Any) -> None:
+    await logs.update_one({"_id": "00000001:00000003"}, {"$set": {"duration_us": 1}})
+
+
+async def _hide_field(logs: Any) -> None:
+    await logs.update_one({"_id": "00000001:00000003"}, {"$unset": {"customer_id": 1}})
+
+
+async def _remove(logs: Any) -> None:
+    await logs.delete_one({"_id": "00000001:00000003"})
+
+
+async def _remove_two(logs: Any) -> None:
+    await logs.delete_many({"_id": {"$in": ["00000001:00000003", "00000001:00000004"]}})
+
+
+async def _remove_last(logs: Any) -> None:
+    await logs.delete_one({"_id": "00000001:00000005"})
+
+
+async def _reorder(logs: Any) -> None:
+    """Let two entries trade places, whole."""
+    third = await logs.find_one({"_id": "00000001:00000003"})
+    fourth = await logs.find_one({"_id": "00000001:00000004"})
+    await logs.replace_one({"_id": third["_id"]}, fourth | {"_id": third["_id"]})
+    await logs.replace_one({"_id": fourth["_id"]}, third | {"_id": fourth["_id"]})
+
+
+async def _append(logs: Any) -> None:
+    last = await logs.find_one({"_id": "00000001:00000005"})
+    await logs.insert_one(last | {"_id": "00000001:00000006"})
+
+
+async def _of_no_segment(logs: Any) -> None:
+    last = await logs.find_one({"_id": "00000001:00000005"})
+    await logs.insert_one(last | {"_id": "00000000:00000001"})
+
+
+async def _unreadable(logs: Any) -> None:
+    await logs.update_one({"_id": "00000001:00000003"}, {"$unset": {"hash": 1}})
+
+
+async def _remove_end(logs: Any) -> None:
+    await logs.database.audit_segments.delete_one({"_id": "00000001:end"})
+
+
+async def _remove_segment(logs: Any) -> None:
+    """Remove a whole segment, with its head, its end and its entries."""
+    await logs.delete_many({"_id": {"$regex": "^00000001:"}})
+    await logs.database.audit_segments.delete_many({"_id": {"$regex": "^00000001"}})
+
+
+async def _alter_head(logs: Any) -> None:
+    await logs.database.audit_segments.update_one({"_id": "00000001"}, {"$set": {"writer": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("forgery", "places"),
+    [
+        (_alter, ["00000001:00000003"]),
+        (_alter_time, ["00000001:00000003"]),
+        (_hide_field, ["00000001:00000003"]),
+        (_remove, ["00000001:00000003"]),
+        (_remove_two, ["00000001:00000003"]),
+        (_remove_last, ["00000001:00000005"]),
+        (_reorder, ["00000001:00000003", "00000001:00000004"]),
+        (_append, ["00000001:00000006"]),
+        (_of_no_segment, ["00000000"]),
+        (_unreadable, ["00000001:00000003"]),
+        (_remove_end, ["00000002"]),
+        (_remove_segment, ["00000001"]),
+        (_alter_head, ["00000001:00000001"]),
+    ],
+)
+async def test_what_is_done_to_the_audit_is_found_where_it_was_done(
+    database: Database, forgery: Forgery, places: list[str]
+) -> None:
+    """An entry that is altered, removed, moved or added is named, and so is a segment."""
+    await write_segment(database, 5)
+    await write_segment(database, 5)
+
+    await forgery(database[schema.LOGS])
+
+    found, _ = await verified(database)
+    assert set(places) <= {one.place for one in found}
+    others = {one.place for one in found} - set(places)
+    assert others <= {"00000001:00000004", "00000001:00000005", "00000001:00000006"}
+
+
+async def test_who_alters_an_entry_and_its_hash_breaks_the_next_link(database: Database) -> None:
+    """A recomputed hash no longer is what the entry after it says."""
+    await write_segment(database, 5)
+    await write_segment(database, 1)
+    logs: Any = database[schema.LOGS]
+    [stored] = await logs.find({"_id": "00000001:00000003"}).to_list(None)
+    forged = replace(ENTRY, order_id="order-2", caller="nobody")
+    digest = entry_hash(1, 3, stored["previous_hash"], forged)
+    await logs.update_one({"_id": stored["_id"]}, {"$set": {"caller": "nobody", "hash": digest}})
+
+    found, _ = await verified(database)
+
+    assert [one.place for one in found] == ["00000001:00000004"]
+    assert "does not follow" in found[0].problem
+
+
+async def test_a_history_that_was_written_anew_lacks_the_hash_that_was_noted(
+    database: Database,
+) -> None:
+    """A chain that is whole in itself does not hold what an earlier proof told."""
+    await write_segment(database, 5)
+    _, report = await verified(database)
+    noted = report.last_hash
+    await write_segment(database, 5)
+    records = MongoAuditRecords(database)
+    assert [one async for one in records.verify(AuditReport(), noted)] == []
+
+    for collection in (schema.LOGS, schema.AUDIT_SEGMENTS):
+        await database[collection].delete_many({})
+    await write_segment(database, 4)
+
+    assert (await verified(database))[0] == []
+    [difference] = [one async for one in records.verify(AuditReport(), noted)]
+    assert difference.place == noted
+
+
+async def test_a_repeat_of_a_batch_whose_answer_was_lost_writes_it_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database took the entries and did not say so: they are there once, in one chain."""
+    original, lost = connection.written, [True]
+
+    def answers_once_nothing(*arguments: Any, **named: Any) -> int:
+        count = original(*arguments, **named)
+        if lost and arguments[1] == schema.LOGS:
+            lost.clear()
+            raise StoreUnavailable("test")
+        return count
+
+    monkeypatch.setattr(audit_log, "written", answers_once_nothing)
+    monkeypatch.setattr(audit_log, "_RETRY_SECONDS", 0.01)
+    await write_segment(database, 5)
+
+    found, report = await verified(database)
+
+    assert lost == []
+    assert found == []
+    assert report.entries == 5
+
+
+async def test_too_many_entries_are_counted_and_the_loss_is_written_down(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood that the database cannot follow takes bounded memory, and leaves a trace."""
+    monkeypatch.setattr(audit_log, "_MAX_WAITING", 100)
+    metrics = Metrics()
+    async with MongoAuditLog(database, metrics) as audit:
+        for _ in range(350):
+            audit.put(ENTRY)
+        assert "wallet_audit_waiting 100.0" in metrics.exposition().decode()
+
+    entries = await MongoAuditRecords(database).search(AuditFilter(), 1_000)
+    assert len(entries) == 101
+    assert [entry.reason for entry in entries if entry.method == LOST] == ["250"]
+    assert "wallet_audit_lost_total 250.0" in metrics.exposition().decode()
+    assert (await verified(database))[0] == []
+
+
+@asynccontextmanager
+async def without_audit(harness: Harness) -> AsyncIterator[None]:
+    """Have MongoDB refuse every audit entry meanwhile."""
+    never = {"$jsonSchema": {"required": ["what no entry has"]}}
+    options = await harness.database.command("listCollections", filter={"name": schema.LOGS})
+    validator = options["cursor"]["firstBatch"][0]["options"]["validator"]
+    await harness.database.command("collMod", schema.LOGS, validator=never)
+    try:
+        yield
+    finally:
+        await harness.database.command("collMod", schema.LOGS, validator=validator)
+
+
+async def exposition(harness: Harness) -> str:
+    """Return the server's metrics."""
+    async with harness.http.get(harness.metrics_url) as answer:
+        return await answer.text()
+
+
+@pytest.mark.parametrize("policy", ["continue", "refuse"])
+async def test_where_the_audit_cannot_be_written_calls_go_on_or_are_refused(
+    mongodb_uri: str, policy: str
+) -> None:
+    """As it is set; the alarm shows, and what happened meanwhile is written down afterwards."""
+    uri = with_database(mongodb_uri, unique("audit"))
+    async with running_harness(uri, audit=policy) as harness:
+        customer = await harness.customer(1_000)
+        async with without_audit(harness):
+            await harness.pay(customer, 1)
+
+            async def alarm_shows() -> bool:
+                return "wallet_audit_failing 1.0" in await exposition(harness)
+
+            await eventually(alarm_shows)
+            order = unique("order")
+            call = harness.pay(customer, 2, order)
+            if policy == "refuse":
+                problem = await refusal_of(call)
+                assert problem.code is grpc.StatusCode.UNAVAILABLE
+                assert problem.reason == "DATABASE_UNAVAILABLE"
+                assert problem.retry_after_seconds
+            else:
+                await call
+        expected = "UNAVAILABLE" if policy == "refuse" else "OK"
+
+        async def is_written() -> bool:
+            entry = await harness.database.integration_logs.find_one({"order_id": order})
+            return bool(entry) and entry["code"] == expected
+
+        await eventually(is_written)
+        assert "wallet_audit_failing 0.0" in await exposition(harness)
+        await harness.pay(customer, 3)
+        with connect(uri) as database:
+            assert (await verified(database))[0] == []
+
+
+async def test_a_mongodb_that_is_stopped_loses_no_entry(tmp_path: Path) -> None:
+    """Entries wait while it is away, and are written when it is back."""
+    port = free_port()
+    uri = f"mongodb://127.0.0.1:{port}/wallet_payment?replicaSet=wallet"
+    with connect(uri + "&serverSelectionTimeoutMS=200") as database:
+        async with MongoAuditLog(database, Metrics()) as audit:
+            async with embedded_mongod(tmp_path, port=port):
+                await schema.migrate(database)
+                audit.put(ENTRY)
+
+                async def is_written() -> bool:
+                    return bool(await MongoAuditRecords(database).search(AuditFilter(), 1))
+
+                await eventually(is_written)
+            for _ in range(50):
+                audit.put(ENTRY)
+            async with embedded_mongod(tmp_path, port=port):
+
+                async def all_are_written() -> bool:
+                    found = await MongoAuditRecords(database).search(AuditFilter(), 100)
+                    return len(found) == 51
+
+                await eventually(all_are_written)
+                assert (await verified(database))[0] == []
+
+
+async def test_a_search_combines_what_is_asked(database: Database) -> None:
+    """Each filter narrows, times include their start and not their end, newest come first."""
+    await write_segment(database, 3)
+    await write_segment(database, 3, time_ms=ENTRY.time_ms + 1_000, code="NOT_FOUND", caller="x")
+    records = MongoAuditRecords(database)
+
+    assert len(await records.search(AuditFilter(), 100)) == 6
+    assert len(await records.search(AuditFilter(), 2)) == 2
+    newest = await records.search(AuditFilter(order_id="order-1"), 100)
+    assert [entry.code for entry in newest] == ["NOT_FOUND", "OK"]
+    assert newest[1] == replace(ENTRY, order_id="order-1")
+    for wanted, count in (
+        (AuditFilter(caller="x"), 3),
+        (AuditFilter(customer_id="asha", code="OK"), 3),
+        (AuditFilter(method="GetStatus"), 0),
+        (AuditFilter(correlation_id=ENTRY.correlation_id, order_id="order-2"), 2),
+        (AuditFilter(start_ms=ENTRY.time_ms + 1), 3),
+        (AuditFilter(start_ms=ENTRY.time_ms, end_ms=ENTRY.time_ms + 1_000), 3),
+    ):
+        assert len(await records.search(wanted, 100)) == count, wanted
+
+
+async def test_refused_calls_are_audited_whoever_makes_them(harness: Harness) -> None:
+    """Without a token, without the scope, malformed: each leaves who, whence, what and why."""
+    customer = unique("customer")
+    request = service.GetStatusRequest(customer_id=customer)
+    poor = (("authorization", f"Bearer {token(scope='payment.write')}"),)
+    await refusal_of(harness.call("GetStatus", request, metadata=()))
+    await refusal_of(harness.call("GetStatus", request, metadata=poor))
+    malformed = service.PayWithWalletRequest(customer_id=customer, amount=inr(-1))
+    await refusal_of(harness.call("PayWithWallet", malformed))
+
+    async def all_written() -> list[Any] | None:
+        query = {"customer_id": customer}
+        found = await harness.database.integration_logs.find(query).sort("_id").to_list(None)
+        return found if len(found) == 3 else None
+
+    entries = await eventually(all_written)
+    assert [(one["code"], one["reason"]) for one in entries] == [
+        ("UNAUTHENTICATED", "TOKEN_MISSING"),
+        ("PERMISSION_DENIED", "SCOPE_MISSING"),
+        ("INVALID_ARGUMENT", "INVALID_ARGUMENT"),
+    ]
+    for one in entries:
+        assert one["peer"].startswith("ipv4:127.0.0.1:")
+        assert one["duration_us"] > 0
+        assert one["correlation_id"]
+
+
+async def test_the_services_own_audit_is_proven(harness: Harness) -> None:
+    """What all tests so far have led to is one whole chain, while calls go on."""
+    with connect(harness.settings.mongodb_uri.get_secret_value()) as database:
+        found, report = await verified(database)
+
+    assert found == []
+    assert report.segments >= 1

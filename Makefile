@@ -51,6 +51,10 @@ bench-soak: $(INSTALLED) ## Watch the server's memory under load for ten minutes
 bench-verify: $(INSTALLED) ## Measure the proof of the books at 1,000,000 transactions.
 	@PYTHONPATH=tests $(BIN)/python tests/bench/bench_verify.py $(BENCH_OPTIONS)
 
+.PHONY: bench-feed
+bench-feed: $(INSTALLED) ## Measure payments with a reader of the event feed beside none.
+	@PYTHONPATH=tests $(BIN)/python tests/bench/bench_feed.py measure $(BENCH_OPTIONS)
+
 .PHONY: setup
 setup: $(INSTALLED) ## Create .venv with everything that the other targets need.
 
@@ -98,6 +102,23 @@ browser: chromium $(BROWSER_INSTALLED) ## Test the checkout page in a real brows
 .PHONY: chromium
 chromium:
 	@test -x '$(CHROMIUM)' || { echo 'make browser needs a Chromium on this machine: "apt-get install chromium" brings one on Debian, or name yours: make browser CHROMIUM=/path/to/chrome' >&2; exit 1; }
+
+NODE ?= $(shell command -v node)
+NODE_EXAMPLE := build/node-example
+NODE_FILES := $(wildcard clients/node-example/*)
+
+.PHONY: node-example
+node-example: node $(INSTALLED) $(NODE_EXAMPLE)/installed ## Run the example for Node against everything that `up` runs.
+	WALLET_TEST_NODE='$(NODE)' $(BIN)/pytest tests/node
+
+.PHONY: node
+node:
+	@test -x '$(NODE)' && command -v npm >/dev/null || { echo 'make node-example needs Node 18 or newer with npm: "apt-get install nodejs npm" brings them on Debian' >&2; exit 1; }
+
+$(NODE_EXAMPLE)/installed: $(NODE_FILES)
+	@mkdir -p $(@D) && cp clients/node-example/* $(@D)
+	@cd $(@D) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 .PHONY: properties
 properties: $(INSTALLED) ## Look for histories that break the rules of money: EXAMPLES=3000 new ones.

@@ -21,12 +21,15 @@ class StubsBuildHook(BuildHookInterface[Any]):
         generate(Path(self.root))
 
 
-def generate(root: Path) -> None:
-    """Write the stubs of `root/protos` into `root/build/stubs`, replacing what was there."""
+def generate(root: Path, stubs: Path | None = None) -> None:
+    """Write the stubs of `root/protos` into `stubs`, replacing what was there.
+
+    `wallet_payment` itself is a namespace package: the client's modules may stand beside the stubs.
+    """
     from grpc_tools import protoc  # noqa: PLC0415 - only the build needs it
 
     protos = root / "protos"
-    stubs = root / "build" / "stubs"
+    stubs = stubs or root / "build" / "stubs"
     shutil.rmtree(stubs, ignore_errors=True)
     stubs.mkdir(parents=True)
     well_known_types = Path(protoc.__file__).parent / "_proto"
@@ -46,7 +49,7 @@ def generate(root: Path) -> None:
     )
     if status != 0:
         raise RuntimeError(f"protoc ended with status {status}; its messages stand above")
-    for package in [path for path in stubs.rglob("*") if path.is_dir()]:
+    for package in [path for path in stubs.glob("*/**/") if path.parent != stubs]:
         (package / "__init__.py").touch()
         (package / "py.typed").touch()
 

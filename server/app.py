@@ -25,6 +25,7 @@ from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import Metrics, metrics_runner
 from server.poller import Poller
 from server.rpc.auth import Authenticator
+from server.rpc.cursors import Cursors
 from server.rpc.edge import ServicerSlot, generic_handler
 from server.rpc.page_tokens import PageTokens
 from server.rpc.rate_limits import RateLimits
@@ -32,9 +33,11 @@ from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
 from server.rpc.subject_names import SubjectNames
 from server.rpc.tls import ServerTls
+from server.rpc.watching import Watching, WatchSettings
 from server.store import schema
 from server.store.audit_log import MongoAuditLog
 from server.store.connection import Database, check_replica_set, connect
+from server.store.event_feed import MongoEventFeed
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.topups import Topups
@@ -86,6 +89,8 @@ async def running_server(
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))
         queries = MongoQueries(database)
+        feed = MongoEventFeed(database, settings.events_max_readers)
+        resources.callback(feed.close)
         found = await wallets(settings, session, resources, wall_clock_ms)
         topups = Topups(
             submitter,
@@ -118,6 +123,7 @@ async def running_server(
                     audit,
                     rate_limits(settings, place),
                     subject_names_of(settings),
+                    slow_reader_seconds=settings.events_slow_reader_seconds,
                 ),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
@@ -128,13 +134,17 @@ async def running_server(
             )
         )
         await _prepare(database)
+        key = await schema.page_token_key(database)
+        watching = Watching(feed, Cursors(key), watch_settings(settings))
+        resources.callback(watching.close)
         first_poll_ms = round(settings.poll_first_seconds * 1_000)
         slot.servicer = WalletPaymentServicer(
             submitter,
             queries,
             topups,
             ApplePaySessions(queries, found.apple_sessions),
-            PageTokens(await schema.page_token_key(database)),
+            PageTokens(key),
+            watching,
             topup_lifetime_ms=settings.topup_lifetime_seconds * 1_000,
             first_poll_ms=first_poll_ms,
         )
@@ -184,6 +194,15 @@ def commit_settings(settings: Settings) -> CommitSettings:
         lanes=settings.commit_lanes,
         max_batch=settings.commit_max_batch,
         max_queue=settings.commit_max_queue,
+    )
+
+
+def watch_settings(settings: Settings) -> WatchSettings:
+    """Return the bounds of the calls that watch the event feed."""
+    return WatchSettings(
+        max_readers=settings.events_max_readers,
+        heartbeat_seconds=settings.events_heartbeat_seconds,
+        stream_seconds=settings.events_stream_seconds,
     )
 
 

@@ -12,12 +12,19 @@ from server.store.embedded import embedded_mongod
 CHROMIUM = os.environ.get("WALLET_TEST_CHROMIUM", "")
 """The browser that `make browser` found; without one its tests are not collected."""
 
-collect_ignore = [] if CHROMIUM else ["browser"]
+NODE = os.environ.get("WALLET_TEST_NODE", "")
+"""The Node that `make node-example` found; without one its test is not collected."""
+
+collect_ignore = ["node"] if not NODE else []
+collect_ignore += [] if CHROMIUM else ["browser"]
 
 
-def pytest_report_header() -> str:
-    """Say what becomes of the tests that need a browser."""
-    return f"browser: {CHROMIUM or 'none here, so tests/browser is left out; see `make browser`'}"
+def pytest_report_header() -> list[str]:
+    """Say what becomes of the tests that need a browser or Node."""
+    return [
+        f"browser: {CHROMIUM or 'none here, so tests/browser is left out; see `make browser`'}",
+        f"node: {NODE or 'not asked for, so tests/node is left out; see `make node-example`'}",
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,31 @@ class WorkSettings(BaseSettings):
     commit_max_queue: int = Field(
         default=4_096, ge=1, le=1_000_000, description="Commands that may wait at most."
     )
+    events_max_readers: int = Field(
+        default=32,
+        ge=1,
+        le=1_000,
+        description="Calls of WatchEvents that one server process takes at once.",
+    )
+    events_heartbeat_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3_600,
+        description="How often a reader of events hears something where nothing happens.",
+    )
+    events_stream_seconds: float = Field(
+        default=3_600.0,
+        ge=0.1,
+        le=86_400,
+        description="How long a stream of events lasts; its reader then comes again, with a token "
+        "that is good.",
+    )
+    events_slow_reader_seconds: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=3_600,
+        description="How long a reader of events may take nothing before its stream is ended.",
+    )
     shutdown_grace_seconds: float = Field(
         default=5.0, ge=0, le=300, description="How long a stopping server lets calls finish."
     )

@@ -144,6 +144,11 @@ def transaction_id(wallet: WalletKey, sequence: int, time_ms: int) -> str:
     return f"txn_{time}{_base32(sequence, _SEQUENCE_CHARACTERS)}{_base32_wallet(wallet)}"
 
 
+def before_transactions_at(time_ms: int) -> str:
+    """Return what sorts right before the ids of all transactions from a time on."""
+    return f"txn_{_base32_time(max(0, time_ms))}"
+
+
 def refund_id(of_transaction_id: str) -> str:
     """Return the id of the refund that the transaction pays out."""
     return "ref_" + of_transaction_id.removeprefix("txn_")

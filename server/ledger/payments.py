@@ -166,6 +166,7 @@ def _failed(topup: Topup, payment: GatewayPayment, report_time_ms: int, now_ms: 
         report_time_ms=report_time_ms,
         update_time_ms=now_ms,
         version=topup.version + 1,
+        failure_version=topup.version + 1,
     )
     return Effect(EventOutcome.APPLIED, failed, Changes(topups=(failed,)))
 

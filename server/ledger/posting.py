@@ -133,6 +133,7 @@ def post(
         metadata=cause.metadata,
         wallet_state=state,
         idempotency=cause.idempotency,
+        has_changed_state=state is not wallet.state,
     )
     wallet = Wallet(
         customer_id=wallet.customer_id,

@@ -136,6 +136,8 @@ class Transaction:
     wallet_state: WalletState
     """The wallet's state right after this entry, so that a repeat gets the same answer."""
     idempotency: Idempotency | None
+    has_changed_state: bool = False
+    """Whether this entry froze or thawed the wallet."""
 
 
 class OrderPaymentState(StrEnum):
@@ -295,6 +297,8 @@ class Topup:
     """How often this record was written."""
     token_time_ms: int = 0
     """Since when a wallet's token is on its way to the gateway; 0 while none is."""
+    failure_version: int = 0
+    """The version that noted the newest failure; 0 where none was."""
 
     @property
     def is_payable(self) -> bool:

@@ -7,7 +7,8 @@ scope stands in the proto, and a method without one is refused to everyone.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -37,7 +38,8 @@ _MAX_AUDITED_ID: Final = 128
 _ANSWER_MARGIN_SECONDS: Final = 0.05
 """So much before the caller's deadline it is told what happened, instead of nothing."""
 
-Method = Callable[[Any, Call], Awaitable[Message]]
+Method = Callable[[Any, Call], Any]
+"""A method of the servicer: its answer to be awaited or, of a stream, its answers one by one."""
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("rpc")
@@ -78,8 +80,13 @@ def generic_handler(
     audit: AuditLog,
     limits: RateLimits,
     subject_names: SubjectNames | None = None,
+    *,
+    slow_reader_seconds: float = 60.0,
 ) -> "grpc.GenericRpcHandler[Message, Message]":
-    """Return what a gRPC server needs to serve the contract."""
+    """Return what a gRPC server needs to serve the contract.
+
+    A stream whose reader takes nothing for `slow_reader_seconds` is ended.
+    """
     handlers = {}
     for method in SERVICE.methods:
         edge = _Edge(
@@ -92,14 +99,53 @@ def generic_handler(
             subject_names=subject_names,
             request_type=GetMessageClass(method.input_type),
             limits=limits.of(method.name),
+            stream=_Stream(slow_reader_seconds) if method.server_streaming else None,
         )
-        handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+        handler_of = (
+            grpc.unary_stream_rpc_method_handler
+            if method.server_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        handlers[method.name] = handler_of(
             edge.handle,
             # The edge reads it: what gRPC cannot read ends as UNKNOWN, with the exception's text.
             request_deserializer=None,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Writes the answers of a stream, each once the one before was taken."""
+
+    slow_reader_seconds: float
+
+    async def write(
+        self,
+        responses: AsyncGenerator[Message],
+        context: Context,
+        still_allowed: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Write every answer, as long as the reader's token is good.
+
+        Raises:
+            RetryLater: the reader takes nothing any more.
+            RpcError: its token is not good any more.
+        """
+        async with aclosing(responses):
+            async for response in responses:
+                await still_allowed()
+                try:
+                    async with asyncio.timeout(self.slow_reader_seconds):
+                        await context.write(response)
+                except TimeoutError:
+                    raise RetryLater(
+                        "RATE_LIMITED",
+                        f"The reader took nothing for {self.slow_reader_seconds:g} seconds. Read "
+                        "faster, and go on from the newest cursor.",
+                        1.0,
+                    ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +163,10 @@ class _Edge:
     subject_names: SubjectNames | None
     """Which certificates callers may come with; None where they need none."""
 
-    async def handle(self, serialized: bytes, context: Context) -> Message:
+    stream: _Stream | None
+    """Set where the method answers with many messages."""
+
+    async def handle(self, serialized: bytes, context: Context) -> Message | None:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
         started = time.perf_counter()
         self.metrics.call_started()
@@ -141,7 +190,16 @@ class _Edge:
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
-            response = await method(request, Call(caller, correlation_id, timeout))
+            answer = method(request, Call(caller, correlation_id, timeout))
+            if self.stream is None:
+                response: Message | None = await answer
+            else:
+                response = None
+                await self.stream.write(
+                    answer,
+                    context,
+                    lambda: self.authenticator.authenticate(authorization, self.scope),
+                )
             code = "OK"
         except asyncio.CancelledError:
             raise

@@ -55,6 +55,7 @@ STATUS_CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "PROOF_INVALID": grpc.StatusCode.FAILED_PRECONDITION,
     "LIMIT_EXCEEDED": grpc.StatusCode.FAILED_PRECONDITION,
     "GATEWAY_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
+    "CURSOR_EXPIRED": grpc.StatusCode.OUT_OF_RANGE,
     "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "CONFLICT": grpc.StatusCode.ABORTED,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,

@@ -1,5 +1,6 @@
-"""The ten calls of the contract: each validates, asks the ledger or the records, and answers."""
+"""The eleven calls of the contract: each validates, asks the ledger or the records, and answers."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from server.apple_sessions import ApplePaySessions
@@ -13,6 +14,7 @@ from server.rpc import conversion, validation
 from server.rpc.auth import Caller
 from server.rpc.errors import RpcError
 from server.rpc.page_tokens import PageTokens
+from server.rpc.watching import Watching
 from server.topups import Topups
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -40,6 +42,7 @@ class WalletPaymentServicer:
         topups: Topups,
         apple_pay_sessions: ApplePaySessions,
         page_tokens: PageTokens,
+        watching: Watching,
         *,
         topup_lifetime_ms: int,
         first_poll_ms: int,
@@ -49,6 +52,7 @@ class WalletPaymentServicer:
         self._topups = topups
         self._apple_pay_sessions = apple_pay_sessions
         self._page_tokens = page_tokens
+        self._watching = watching
         self._topup_lifetime_ms = topup_lifetime_ms
         self._first_poll_ms = first_poll_ms
 
@@ -158,6 +162,13 @@ class WalletPaymentServicer:
                 "" if is_last else self._page_tokens.make(wanted, page[-1].transaction_id)
             ),
         )
+
+    def WatchEvents(
+        self, request: service.WatchEventsRequest, _: Call
+    ) -> AsyncGenerator[service.WatchEventsResponse]:
+        """Tell what happens to wallets and top-ups."""
+        wanted, start = validation.watched_events(request)
+        return self._watching.responses(wanted, request.cursor, start)
 
     async def ForwardWebhook(
         self, request: service.ForwardWebhookRequest, call: Call

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from server.feed import EventFilter, HistoryPosition, WalletEventType
+from server.ledger.chain import before_transactions_at
 from server.ledger.commands import CreateTopup, PayOrder, RefundOrder
 from server.ledger.money import MAX_AMOUNT_MINOR_UNITS, Money, is_currency
 from server.ledger.records import (
@@ -284,6 +286,30 @@ def transaction_filter(request: service.ListTransactionsRequest) -> tuple[Transa
     return wanted, min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
+def watched_events(
+    request: service.WatchEventsRequest,
+) -> tuple[EventFilter, HistoryPosition | None]:
+    """Take which events are wanted, and where in the past they start."""
+    fields = Fields()
+    if request.customer_id:
+        fields.id("customer_id", request.customer_id)
+    types = set()
+    for number in request.types:
+        known = _WALLET_EVENT_TYPES.get(number)
+        if known is None:
+            fields.wrong("types", f"has no type of number {number}")
+        else:
+            types.add(known)
+    start = None
+    if request.HasField("start_time"):
+        if request.cursor:
+            fields.wrong("start_time", "cannot be given with `cursor`, which says where to start")
+        first_id = before_transactions_at(fields.time_ms("start_time", request.start_time))
+        start = HistoryPosition(first_id, first_id)
+    fields.check()
+    return EventFilter(request.customer_id, frozenset(types)), start
+
+
 def webhook(request: service.ForwardWebhookRequest) -> tuple[dict[str, str], int | None]:
     """Check a forwarded webhook's bounds; return its headers by lower-case name, and its time."""
     fields = Fields()
@@ -305,4 +331,8 @@ def webhook(request: service.ForwardWebhookRequest) -> tuple[dict[str, str], int
 _TRANSACTION_TYPES: Final = {
     resources.TransactionType.Value(f"TRANSACTION_TYPE_{kind.value}"): kind
     for kind in TransactionType
+}
+_WALLET_EVENT_TYPES: Final = {
+    resources.WalletEventType.Value(f"WALLET_EVENT_TYPE_{kind.value}"): kind
+    for kind in WalletEventType
 }

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from bson import SON, CodecOptions
+from bson import SON, CodecOptions, Timestamp
 from bson.codec_options import DatetimeConversion
 from motor.motor_asyncio import (
     AsyncIOMotorClient,
@@ -71,6 +71,10 @@ class NotAReplicaSet(Exception):
             "Start mongod with --replSet and run rs.initiate() once (one member is enough), or "
             "unset WALLET_MONGODB_URI and use `wallet-payment up`."
         )
+
+
+class MomentGone(StoreUnavailable):
+    """A moment of the past that cannot be read any more."""
 
 
 class BadConnectionString(Exception):
@@ -212,6 +216,30 @@ def _read(
         return documents, first["cursor"].get("atClusterTime")
 
 
+def snapshot(
+    database: BlockingDatabase, collection: str, pipeline: list[Document], time: Timestamp | None
+) -> tuple[list[Document], Timestamp]:
+    """Aggregate what was durably committed at a time, None: by now; return that time as well.
+
+    Its answer has to fit one batch.
+
+    Raises:
+        MomentGone, StoreUnavailable.
+    """
+    read_concern: Document = {"level": "snapshot"}
+    if time is not None:
+        read_concern["atClusterTime"] = time
+    command: SON[str, Any] = SON(
+        aggregate=collection,
+        pipeline=pipeline,
+        cursor={"batchSize": _LARGEST_READ},
+        readConcern=read_concern,
+    )
+    with store_errors():
+        answer = database.command(command, codec_options=CODEC_OPTIONS)
+    return answer["cursor"]["firstBatch"], answer["cursor"]["atClusterTime"]
+
+
 def written(
     database: BlockingDatabase,
     collection: str,
@@ -247,6 +275,8 @@ def store_errors() -> Iterator[None]:
     except OperationFailure as error:
         if error.code in {_WRITE_CONFLICT, _DUPLICATE_KEY}:
             raise WriteConflict from error
+        if error.code in _MOMENT_GONE:
+            raise MomentGone(f"MongoDB error {error.code}") from error
         if is_transient(error):
             raise StoreUnavailable(f"MongoDB error {error.code}") from error
         raise WriteRefused(f"MongoDB error {error.code}") from error

@@ -108,6 +108,8 @@ def transaction_document(transaction: Transaction) -> Document:
     for name in _TRANSACTION_TEXTS:
         if value := getattr(transaction, name):
             document[name] = value
+    if transaction.has_changed_state:
+        document["has_changed_state"] = True
     if transaction.metadata:
         document["metadata"] = dict(transaction.metadata)
     if transaction.idempotency is not None:
@@ -140,6 +142,7 @@ def read_transaction(document: Document) -> Transaction:
         metadata=document.get("metadata", NO_METADATA),
         wallet_state=WalletState(document.get("wallet_state", WalletState.ACTIVE)),
         idempotency=_read_idempotency(document) if "idempotency_id" in document else None,
+        has_changed_state=document.get("has_changed_state", False),
     )
 
 
@@ -252,6 +255,7 @@ def topup_document(topup: Topup) -> Document:
         "report_time": DatetimeMS(topup.report_time_ms),
         "token_time": DatetimeMS(topup.token_time_ms),
         "version": Int64(topup.version),
+        "failure_version": Int64(topup.failure_version),
         **_idempotency_fields(topup.idempotency),
     }
     for name in (
@@ -325,6 +329,7 @@ def read_topup(document: Document) -> Topup:
         idempotency=_read_idempotency(document),
         version=int(document["version"]),
         token_time_ms=int(document.get("token_time") or 0),
+        failure_version=int(document.get("failure_version", 0)),
     )
 
 

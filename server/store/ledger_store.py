@@ -226,6 +226,8 @@ def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
         if version is None:
             inserts.append(document)
         else:
+            if topup.failure_version > version:
+                document["is_new_failure"] = True  # for the event feed: the next write drops it
             updates.append(_replacement(document, {"version": version}))
     return inserts, updates
 

@@ -18,8 +18,10 @@ from aiohttp import web
 from chaos_callers import Callers
 from chaos_checks import Verdict, check
 from chaos_faults import Faults, Targets
+from chaos_feed import feed_findings
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from event_watch import watching
 from gateway_adapters.sandbox import RazorpaySandboxSettings, SandboxSettings, sandbox_app
 from harness import (
     IMPATIENT,
@@ -52,6 +54,8 @@ class Report:
     operations: int
     reads: int
     longest_unavailability_seconds: float
+    streams: int
+    """How often the reader of the event feed had to come again, and once more."""
     verdict: Verdict
 
     @property
@@ -84,6 +88,7 @@ async def run_chaos(folder: Path, seed: int, seconds: float) -> Report:
             for address in addresses
         ]
         callers = Callers(stubs, http, targets.sandbox_url, customers, seed)
+        watcher = await stack.enter_async_context(watching(*stubs))
         await callers.open()
         await callers.settle()
         start = time.monotonic()
@@ -101,12 +106,14 @@ async def run_chaos(folder: Path, seed: int, seconds: float) -> Report:
         verdict = await check(callers.record, database, captured)
         found = await differences(replica_set.uri)
         verdict.other += [f"books: {difference}" for difference in found]
+        verdict.other += await feed_findings(watcher, database)
         return Report(
             seed,
             len(faults.done),
             len(callers.record.acknowledged_at),
             callers.record.reads,
             callers.record.longest_unavailability(start, end),
+            watcher.streams,
             verdict,
         )
 

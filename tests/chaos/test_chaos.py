@@ -13,4 +13,5 @@ async def test_nothing_is_lost_in_a_short_round(tmp_path: Path) -> None:
     assert report.faults >= 4
     assert report.operations > 100
     assert report.reads > 20
+    assert report.streams > 1
     assert report.verdict.findings == []

@@ -88,6 +88,10 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_TOPUP_LIFETIME_SECONDS", "soon", "integer"),
         ("WALLET_COMMIT_MAX_BATCH", "0", "greater"),
         ("WALLET_COMMIT_LANES", "1000", "less"),
+        ("WALLET_EVENTS_MAX_READERS", "0", "greater"),
+        ("WALLET_EVENTS_HEARTBEAT_SECONDS", "0", "greater"),
+        ("WALLET_EVENTS_STREAM_SECONDS", "forever", "number"),
+        ("WALLET_EVENTS_SLOW_READER_SECONDS", "-1", "greater"),
     ],
 )
 def test_a_wrong_setting_names_its_variable(

@@ -53,13 +53,14 @@ def test_every_method_has_the_scope_that_was_agreed() -> None:
         "GetStatus": "status.read",
         "GetOrderPayment": "status.read",
         "ListTransactions": "status.read",
+        "WatchEvents": "events.read",
         "ForwardWebhook": "webhook.forward",
     }
 
 
 def test_every_method_of_the_contract_is_served() -> None:
-    """The servicer has each method of the contract, and each takes and gives one message."""
+    """The servicer has each method of the contract; only watching gives more than one message."""
     for method in SERVICE.methods:
         assert callable(getattr(WalletPaymentServicer, method.name))
         assert not method.client_streaming
-        assert not method.server_streaming
+        assert method.server_streaming == (method.name == "WatchEvents")

@@ -41,6 +41,11 @@ class PlaceSettings(BaseSettings):
         default=SecretStr(""),
         description="The sidecar's own token, with the scope webhook.forward.",
     )
+    operator_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="The token that `topup`, `pay` and `refund` call WALLET_SERVER_TARGET with. "
+        "Empty: one is made for each call with a key of WALLET_JWT_KEYS.",
+    )
     reflection: bool = Field(
         default=False, description="Serve gRPC reflection, for grpcurl; on in `up`."
     )

@@ -22,6 +22,7 @@ from server.cli.books import BadStateFile, books
 from server.cli.calls import pay, refund, topup
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
+from server.cli.doctor import doctor
 from server.cli.environment import Environment, running_environment
 from server.cli.logs import configure_logs
 from server.cli.reconcile import reconcile
@@ -75,7 +76,7 @@ def cli() -> None:
 cli.add_command(books)
 cli.add_command(review)
 cli.add_command(reconcile)
-for operators in (status, statement, topup, pay, refund, report):
+for operators in (doctor, status, statement, topup, pay, refund, report):
     cli.add_command(operators)
 
 

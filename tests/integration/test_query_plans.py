@@ -24,7 +24,7 @@ from server.commit.committer import Committer
 from server.ledger.commands import DismissEvent
 from server.ledger.records import WalletKey
 from server.metrics import Metrics
-from server.store import books, connection, schema, seed
+from server.store import books, checkup, connection, schema, seed
 from server.store.inquiries import MongoInquiries
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
@@ -47,6 +47,7 @@ _WITHOUT_A_QUERY: Final = frozenset(
         *("insert", "getMore", "killCursors", "commitTransaction", "abortTransaction"),
         *("hello", "isMaster", "ping", "endSessions", "listCollections", "listIndexes"),
         *("create", "createIndexes", "collMod"),
+        *("buildInfo", "getParameter", "replSetGetConfig"),
     }
 )
 _BEFORE_ALL_TIMES: Final = 1
@@ -255,6 +256,7 @@ async def operators_ask(harness: Harness) -> None:
             inquiries.made_topups(*times),
         ):
             assert [page async for page in pages]
+        assert (await checkup.examine(database)).missing_indexes == ()
 
 
 def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

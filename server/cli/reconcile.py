@@ -10,12 +10,14 @@ import aiohttp
 import click
 
 from server.cli.operate import loaded_settings, opened_database, operator_settings
+from server.commit.committer import wall_clock_ms
 from server.config import Settings, SettingsError
 from server.gateways import gateways
 from server.ledger.money import Money
 from server.reconcile import Discrepancy, Reconciliation
 from server.reconcile import reconcile as compare
 from server.store.queries import MongoGatewayRecords
+from server.store.standing import MongoStanding
 
 _ROW = "{:<14}  {:<8}  {:<24}  {:>16}  {:>16}  {:<25}  {}"
 _DATE = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
@@ -56,7 +58,10 @@ async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Rec
         gateway = gateways(settings, session).get(name)
         if gateway is None:
             raise SettingsError(f"There are no credentials for a gateway {name} here.")
-        return await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
+        result = await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
+        differences = len(result.discrepancies)
+        await MongoStanding(database).note_reconciliation(name, wall_clock_ms(), differences)
+        return result
 
 
 def _print_table(result: Reconciliation) -> None:

@@ -9,6 +9,7 @@ from server.config.gateways import GATEWAY_SECRETS, GatewaySettings
 from server.config.places import PlaceSettings
 from server.config.trust import TrustSettings
 from server.config.values import read_key_set, shared_secrets
+from server.config.watch import WatchSettings
 from server.config.work import WorkSettings
 
 DEVELOPMENT_PREFIX: Final = "development-"
@@ -19,7 +20,7 @@ class SettingsError(Exception):
     """Some settings are wrong; the message names each variable, what is wrong and what to do."""
 
 
-class Settings(WorkSettings, GatewaySettings, TrustSettings, PlaceSettings):
+class Settings(WatchSettings, WorkSettings, GatewaySettings, TrustSettings, PlaceSettings):
     """The settings of one process. The variable is the field in upper case, after `WALLET_`."""
 
     model_config = SettingsConfigDict(env_prefix="WALLET_", frozen=True, extra="ignore")

@@ -49,6 +49,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_TOPUP_LIFETIME_SECONDS", "soon", "integer"),
         ("WALLET_COMMIT_MAX_BATCH", "0", "greater"),
         ("WALLET_COMMIT_LANES", "1000", "less"),
+        ("WALLET_WATCH_INTERVAL_SECONDS", "0", "greater"),
+        ("WALLET_PROOF_INTERVAL_SECONDS", "-1", "greater"),
     ],
 )
 def test_a_wrong_setting_names_its_variable(

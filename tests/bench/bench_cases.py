@@ -5,6 +5,7 @@ from typing import Final
 
 ECHO: Final = "echo"
 GROUP: Final = "group"
+UNMETERED: Final = "unmetered"
 PER_REQUEST: Final = "per-request"
 TWO_WORKERS: Final = "two-workers"
 DRIVER: Final = "driver"
@@ -77,6 +78,7 @@ def open_loop(share: float) -> str:
 CASES: Final = (
     Case("echo", ECHO),
     Case("pay_spread", GROUP),
+    Case("pay_unmetered", UNMETERED),
     Case("pay_hot", GROUP, HOT),
     Case("pay_hot_two_workers", TWO_WORKERS, HOT),
     Case("pay_spread_two_workers", TWO_WORKERS),
@@ -125,6 +127,7 @@ def _slower(name: str, over: str, under: str) -> Ratio:
 
 RATIOS: Final = (
     Ratio("pay_over_echo", "pay_spread", "echo", 0.70),
+    Ratio("metered_over_unmetered", "pay_spread", "pay_unmetered", 0.95),
     Ratio("hot_over_spread", "pay_hot", "pay_spread", 0.95),
     Ratio("group_over_per_request_spread", "pay_spread", "per_request_spread", 7),
     Ratio("group_over_per_request_hot", "pay_hot", "per_request_hot", 100),

@@ -1,6 +1,6 @@
 """The run on the money path: each target is started, measured case by case, and proven.
 
-* echo, group, per-request: `bench_server`, each on a database of its own
+* echo, group, unmetered, per-request: `bench_server`, each on a database of its own
 * two-workers: `wallet-payment serve --workers 2`
 * driver: `bench_driver`, no server at all
 * medici: the npm package in its own processes, where Node.js is present
@@ -22,6 +22,7 @@ from bench_cases import (
     MEDICI,
     PER_REQUEST,
     TWO_WORKERS,
+    UNMETERED,
     WEBHOOKS,
     WORKERS,
     Case,
@@ -34,8 +35,8 @@ from bench_webhooks import Webhooks, prove_webhooks, running_webhooks, topups_fo
 
 from server.store.embedded import embedded_mongod
 
-_SERVED: Final = (ECHO, GROUP, PER_REQUEST)
-_PROVEN: Final = (GROUP, PER_REQUEST, TWO_WORKERS, DRIVER)
+_SERVED: Final = (ECHO, GROUP, UNMETERED, PER_REQUEST)
+_PROVEN: Final = (GROUP, UNMETERED, PER_REQUEST, TWO_WORKERS, DRIVER)
 
 
 @dataclass(slots=True)

@@ -24,8 +24,9 @@ def test_names_follow_the_conventions() -> None:
 async def test_a_server_tells_nothing_that_the_page_does_not(mongodb_uri: str) -> None:
     """Each metric of a running server stands there, and each of the page is told."""
     uri = with_database(mongodb_uri, unique("reference"))
-    quickly = {"watch_interval_seconds": 0.05, "proof_interval_seconds": 0.05}
-    async with running_harness(uri, **quickly) as harness:
+    async with running_harness(
+        uri, watch_interval_seconds=0.05, proof_interval_seconds=0.05
+    ) as harness:
 
         async def seen() -> Scraped | None:
             found = await scraped(harness.http, harness.metrics_url)

@@ -32,6 +32,7 @@ from server.store.audit_records import AuditFilter, AuditReport, MongoAuditRecor
 from server.store.inquiries import MongoInquiries
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
+from server.store.standing import MongoStanding
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -238,6 +239,7 @@ async def operators_look(harness: Harness) -> None:
         assert due
         assert (await books.verify_books(database, print)).differences == 0
         await reads_the_audit(database)
+        await MongoStanding(database).note_reconciliation("razorpay", _BEFORE_ALL_TIMES, 0)
 
 
 async def reads_the_audit(database: Any) -> None:

@@ -12,6 +12,8 @@ from server.rpc.errors import RpcError
 
 LEEWAY_SECONDS: Final = 30
 _MAX_TOKEN_CHARACTERS: Final = 8_192
+_MAX_NAME_CHARACTERS: Final = 128
+"""A refusal names the caller, and travels in headers."""
 _MAX_CACHED_TOKENS: Final = 10_000
 _BEARER: Final = "bearer "
 _LAST_SECOND: Final = 253_402_300_799
@@ -93,6 +95,8 @@ class Authenticator:
         name, scope = claims["sub"], claims.get("scope", "")
         if not isinstance(name, str) or not name.isprintable() or not name or " " in name:
             raise _invalid("`sub` has to name the calling service in one word")
+        if len(name) > _MAX_NAME_CHARACTERS:
+            raise _invalid(f"its `sub` is longer than {_MAX_NAME_CHARACTERS} characters")
         if not isinstance(scope, str):
             raise _invalid("`scope` has to be one text with the scopes separated by spaces")
         caller = Caller(name, frozenset(scope.split()))

@@ -14,13 +14,13 @@ from typing import Any, Final, TypeAlias
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
-from server.rpc.errors import RetryLater, RpcError, as_rpc_error
+from server.rpc.errors import InvalidArgument, RetryLater, RpcError, Violation, as_rpc_error
 from server.rpc.servicer import Call, WalletPaymentServicer
 from wallet_payment.v1 import options_pb2
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -87,10 +87,38 @@ def generic_handler(
         )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             edge.handle,
-            request_deserializer=GetMessageClass(method.input_type).FromString,
+            request_deserializer=_reader(GetMessageClass(method.input_type)),
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Stands in for a request that is none. The library would answer it, past this layer."""
+
+
+def _reader(message: type[Message]) -> Callable[[bytes], Message | _Unreadable]:
+    """Return what reads a method's requests."""
+
+    def read(content: bytes) -> Message | _Unreadable:
+        try:
+            return message.FromString(content)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _readable(request: Message | _Unreadable) -> Message:
+    """Return a request that is one.
+
+    Raises:
+        InvalidArgument.
+    """
+    if isinstance(request, _Unreadable):
+        raise InvalidArgument([Violation("request", "is not the message of this method")])
+    return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +132,7 @@ class _Edge:
     metrics: MethodMetrics
     audit: AuditLog
 
-    async def handle(self, request: Message, context: Context) -> Message:
+    async def handle(self, request: Message | _Unreadable, context: Context) -> Message:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
         started = time.perf_counter()
         self.metrics.call_started()
@@ -118,7 +146,7 @@ class _Edge:
             remaining: float | None = context.time_remaining()
             timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
             method = self.slot.method(self.method)
-            response = await method(request, Call(caller, correlation_id, timeout))
+            response = await method(_readable(request), Call(caller, correlation_id, timeout))
             code = "OK"
         except asyncio.CancelledError:
             raise

@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 INSTALLED := build/installed
 BROWSER_INSTALLED := build/installed-browser
+FUZZ_INSTALLED := build/installed-fuzz
 
 # Any Chromium will do: make browser CHROMIUM=/path/to/chrome
 CHROMIUM ?= $(shell for name in chromium chromium-browser google-chrome; do command -v $$name && break; done)
@@ -103,6 +104,10 @@ sim: $(INSTALLED) ## Simulate histories full of faults: SEEDS=1-1000; PLAN='...'
 sim-planted: $(INSTALLED) ## Plant bugs one by one, and tell how many seeds it takes to find each.
 	@cd tests && ../$(BIN)/python -m sim $(or $(SEEDS),1-2000) --all-planted
 
+.PHONY: fuzz
+fuzz: $(FUZZ_INSTALLED) ## Fuzz everything that comes from outside: SECONDS=60 for each target.
+	@cd tests && ../$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --only '$(ONLY)' $(if $(REPLAY),--replay '$(REPLAY)')
+
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff check --fix
@@ -119,6 +124,11 @@ $(INSTALLED): $(INSTALL_INPUTS)
 	@echo "installing into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@mkdir -p $(@D) && touch $@
+
+$(FUZZ_INSTALLED): $(INSTALLED)
+	@echo "installing the fuzzer into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@
 
 $(BROWSER_INSTALLED): $(INSTALLED)
 	@echo "installing what drives a browser into $(VENV)"

@@ -12,7 +12,7 @@ import click
 from fuzz.targets import TARGETS
 
 _FOLDER: Final = Path(__file__).parents[2] / "build" / "fuzz"
-_SECONDS_PER_INPUT: Final = 5
+_SECONDS_PER_INPUT: Final = 10
 _MAX_MEGABYTES: Final = 1_024
 _MAX_INPUT_BYTES: Final = 16 * 1024
 _EXECUTIONS: Final = re.compile(r"stat::number_of_executed_units:\s+(\d+)|^#(\d+)\s", re.MULTILINE)

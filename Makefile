@@ -108,6 +108,10 @@ sim-planted: $(INSTALLED) ## Plant bugs one by one, and tell how many seeds it t
 fuzz: $(FUZZ_INSTALLED) ## Fuzz everything that comes from outside: SECONDS=60 for each target.
 	@cd tests && ../$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --only '$(ONLY)' $(if $(REPLAY),--replay '$(REPLAY)')
 
+.PHONY: mutants
+mutants: $(INSTALLED) ## Change the ledger in one place after another; a test has to notice each.
+	@cd tests && ../$(BIN)/python -m mutation --only '$(ONLY)'
+
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff check --fix

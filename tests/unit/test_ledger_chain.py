@@ -216,7 +216,7 @@ def test_a_top_ups_id_is_its_requests_own() -> None:
 def test_the_bounds_of_money_are_those_of_the_contract() -> None:
     """A request moves at most 10^14 minor units, and a wallet holds what 64 bits can."""
     assert MAX_AMOUNT_MINOR_UNITS == 100_000_000_000_000
-    assert MAX_BALANCE_MINOR_UNITS == int("7fffffffffffffff", 16)
+    assert MAX_BALANCE_MINOR_UNITS == 9_223_372_036_854_775_807
 
 
 @pytest.mark.parametrize(

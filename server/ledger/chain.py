@@ -144,6 +144,17 @@ def transaction_id(wallet: WalletKey, sequence: int, time_ms: int) -> str:
     return f"txn_{time}{_base32(sequence, _SEQUENCE_CHARACTERS)}{_base32_wallet(wallet)}"
 
 
+def first_transaction_id(time_ms: int) -> str:
+    """Return what the ids of all entries from this time on sort after."""
+    return f"txn_{_base32_time(time_ms)}"
+
+
+def action_id(customer_id: str, what: str, version: int, time_ms: int) -> str:
+    """Return the id of an operator's action on the record of this version; ids sort by time."""
+    digest = hashlib.sha256(canonical([customer_id, what, version])).digest()
+    return "act_" + _base32_time(time_ms) + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
+
+
 def refund_id(of_transaction_id: str) -> str:
     """Return the id of the refund that the transaction pays out."""
     return "ref_" + of_transaction_id.removeprefix("txn_")

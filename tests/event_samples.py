@@ -142,6 +142,7 @@ def _case(status: str, outcome: str = "") -> Json:
     return {
         "dispute_id": "PP-D-1",
         "status": status,
+        "create_time": "2026-11-01T09:00:00.000Z",
         "dispute_amount": _usd("4.00"),
         "disputed_transactions": [{"seller_transaction_id": "CAPTURE1"}],
     } | ({"dispute_outcome": {"outcome_code": outcome}} if outcome else {})

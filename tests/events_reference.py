@@ -284,7 +284,7 @@ What holds for all of them:
 {paypal}
 
 (1) The hold of the dispute ends, and the refund that PayPal makes of the capture debits by an event
-of its own. Where the capture shows no refund, the dispute itself stays debited, for good.
+of its own. What no refund since its beginning tells, the dispute itself keeps debited, for good.
 
 ## Stripe
 

@@ -36,10 +36,17 @@ OPENING = 100_000
 
 
 class Load:
-    """Payments of 1 to one server from many callers, each with the next request at once."""
+    """Payments of 1 to one server from many callers, each with the next request at once.
 
-    def __init__(self, address: str, customers: list[str], connections: int = 1) -> None:
+    A caller ends with the server, which shows by an error; where the server `stays`, losing a part
+    of itself alone, the caller goes on with another payment.
+    """
+
+    def __init__(
+        self, address: str, customers: list[str], connections: int = 1, *, stays: bool = False
+    ) -> None:
         self._address = address
+        self._stays = stays
         self._customers = customers
         self._connections = connections
         self._is_over = False
@@ -83,15 +90,20 @@ class Load:
                 idempotency_key=unique("key"),
             )
             try:
-                answer = await stub.PayWithWallet(request, metadata=metadata, timeout=8)
+                answer = await stub.PayWithWallet(
+                    request, metadata=metadata, timeout=8, wait_for_ready=self._stays
+                )
             except grpc.aio.AioRpcError as error:
                 assert error.code() in {  # noqa: PT017 - the load goes on after it
+                    grpc.StatusCode.ABORTED,  # two carried out payments of one wallet
                     grpc.StatusCode.UNAVAILABLE,
                     grpc.StatusCode.CANCELLED,
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                 }
                 self.unanswered.append(request)
-                return
+                if not self._stays:
+                    return
+                continue
             self.acknowledged[request.order_id] = answer.transaction.transaction_id
 
 

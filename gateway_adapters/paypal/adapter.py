@@ -35,7 +35,8 @@ from gateway_adapters.outbound import Answer
 from gateway_adapters.paypal.amounts import CURRENCIES, NotExact, to_value
 from gateway_adapters.paypal.api import PaypalApi, issues, read, unreadable
 from gateway_adapters.paypal.certificates import Certificates
-from gateway_adapters.paypal.events import PaypalEvent, lost_without_refund, read_event
+from gateway_adapters.paypal.disputes import LostDispute, loss_without_refund
+from gateway_adapters.paypal.events import PaypalEvent, read_event, taken_by_dispute
 from gateway_adapters.paypal.orders import (
     ALREADY_CAPTURED,
     METHODS,
@@ -63,8 +64,8 @@ from server.ledger.records import (
 
 _KNOWN_METHODS: Final = frozenset({"google_pay", "apple_pay"})
 _REFUND_SHOWS_MS: Final = 24 * 3_600_000
-"""After so long a lost dispute whose refund PayPal does not show had none. What is not taken PayPal
-goes on to tell for three days."""
+"""After so long a lost dispute whose refund PayPal does not show had none. An event that is not
+accepted PayPal goes on to send for three days."""
 _ASK_AGAIN_SECONDS: Final = 300.0
 
 
@@ -174,13 +175,8 @@ class Paypal:
 
     async def _look_up(self, topup: Topup) -> PaymentReport | None:
         """Ask for the order. One that nobody approved in time is gone: nothing was paid."""
-        try:
-            answer = await self._api.get(f"/v2/checkout/orders/{_order_id_of(topup)}")
-        except GatewayRefused as refused:
-            if refused.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
-        return _report(topup, answer)
+        answer = await self._found(f"/v2/checkout/orders/{_order_id_of(topup)}")
+        return None if answer is None else _report(topup, answer)
 
     async def _completed(self, told: PaypalEvent) -> WebhookEvent:
         """Add what the event leaves out and PayPal can be asked for."""
@@ -188,13 +184,27 @@ class Paypal:
         if isinstance(fact, GatewayPayment) and event.topup_id and not fact.gateway_order_id:
             order_id = await self.order_of(fact.payment_id)
             return replace(event, fact=replace(fact, gateway_order_id=order_id))
-        if isinstance(fact, GatewayReversal) and told.lost_amount is not None:
-            capture = await self._capture(fact.payment_id)
-            if capture is None or capture.content.get("status") not in REFUNDED_STATUSES:
+        if isinstance(fact, GatewayReversal) and told.lost is not None:
+            untold = await self._untold(told.lost, fact.payment_id)
+            if untold.minor_units > 0:
                 self._wait_for_refund(event)
-                # No refund tells of it, so that the dispute itself has to.
-                return lost_without_refund(told)
+                return taken_by_dispute(event, untold)
         return event
+
+    async def _untold(self, lost: LostDispute, capture_id: str) -> Money:
+        """Return what of a lost dispute no refund tells; all where PayPal knows no such capture.
+
+        Where PayPal has the order no more, the capture tells whether there was any refund.
+        """
+        capture = await self._capture(capture_id)
+        if capture is None:
+            return lost.amount
+        order_id = order_of_resource(capture.content)
+        order = await self._found(f"/v2/checkout/orders/{order_id}") if order_id else None
+        if order is not None:
+            return read(order, lambda content: loss_without_refund(lost, capture_id, content))
+        is_refunded = capture.content.get("status") in REFUNDED_STATUSES
+        return Money(lost.amount.currency_code, 0) if is_refunded else lost.amount
 
     def _wait_for_refund(self, event: WebhookEvent) -> None:
         """Have PayPal tell again of a dispute that was lost just now: its refund may show late.
@@ -215,8 +225,12 @@ class Paypal:
         """Ask for a capture; None where there is none that is ours."""
         if RESOURCE_ID.fullmatch(capture_id) is None:
             return None
+        return await self._found(f"/v2/payments/captures/{capture_id}")
+
+    async def _found(self, path: str) -> Answer | None:
+        """Ask for a resource; None where PayPal has none of that name."""
         try:
-            return await self._api.get(f"/v2/payments/captures/{capture_id}")
+            return await self._api.get(path)
         except GatewayRefused as refused:
             if refused.status == HTTPStatus.NOT_FOUND:
                 return None

@@ -8,8 +8,8 @@ and PayPal or the merchant then pays the buyer back by a refund of the capture, 
 an event of its own (PAYMENT.CAPTURE.REVERSED or REFUNDED). The source of truth is the refund: every
 movement of money is one, also where it is partial or has nothing to do with a dispute. A dispute is
 a hold, as in PayPal's own books: it is taken while it is open, and given back when it is resolved,
-whoever won. Only where it was lost and the capture shows no refund is the dispute itself booked,
-and stays taken; for that the adapter asks PayPal (see `Told.lost_amount`).
+whoever won. Only what was lost and no refund tells is booked by the dispute itself, and stays
+taken; for that the adapter asks PayPal (see `disputes`).
 """
 
 import re
@@ -20,6 +20,7 @@ from typing import Final
 
 from gateway_adapters.gateway import Fact, MalformedEvent, WebhookEvent
 from gateway_adapters.paypal.amounts import read_amount
+from gateway_adapters.paypal.disputes import LostDispute
 from gateway_adapters.paypal.wire import (
     identifier,
     purchase_unit,
@@ -67,8 +68,7 @@ class Told:
 
     fact: Fact
     topup_id: str = ""
-    lost_amount: Money | None = None
-    """What the buyer got by a dispute, whether by a refund that the capture shows or not."""
+    lost: LostDispute | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class PaypalEvent:
     """An event as it was read, before PayPal is asked for anything."""
 
     event: WebhookEvent
-    lost_amount: Money | None
+    lost: LostDispute | None
 
 
 def read_event(body: bytes) -> PaypalEvent:
@@ -91,13 +91,12 @@ def read_event(body: bytes) -> PaypalEvent:
         raise MalformedEvent(str(error)) from None
 
 
-def lost_without_refund(told: PaypalEvent) -> WebhookEvent:
-    """Return the end of a lost dispute whose money went back by no refund: by itself, then."""
-    fact = told.event.fact
-    if not isinstance(fact, GatewayReversal) or told.lost_amount is None:
-        return told.event
-    lost = replace(fact, amount=told.lost_amount, state=ReversalState.TAKEN)
-    return replace(told.event, fact=lost)
+def taken_by_dispute(event: WebhookEvent, amount: Money) -> WebhookEvent:
+    """Return the end of a lost dispute of which some money went back by no refund: by itself."""
+    fact = event.fact
+    if not isinstance(fact, GatewayReversal):
+        return event
+    return replace(event, fact=replace(fact, amount=amount, state=ReversalState.TAKEN))
 
 
 def _read_event(envelope: JsonObject) -> PaypalEvent:
@@ -120,7 +119,7 @@ def _read_event(envelope: JsonObject) -> PaypalEvent:
         report_time_ms=_report_time_ms(envelope),
         topup_id=told.topup_id if told else "",
     )
-    return PaypalEvent(event, told.lost_amount if told else None)
+    return PaypalEvent(event, told.lost if told else None)
 
 
 def _report_time_ms(envelope: JsonObject) -> int | None:
@@ -214,8 +213,9 @@ def _dispute_resolved(resource: JsonObject) -> Told:
         return told
     refunded = content.get("amount_refunded")
     has_amount = refunded is not None
-    lost = read_amount(refunded, "The refunded amount") if has_amount else told.fact.amount
-    return replace(told, lost_amount=lost)
+    amount = read_amount(refunded, "The refunded amount") if has_amount else told.fact.amount
+    since_ms = read_time_ms(resource.get("create_time"), "The dispute's time")
+    return replace(told, lost=LostDispute(amount, since_ms))
 
 
 def _held(resource: JsonObject, state: ReversalState, *, is_final: bool) -> Told:

@@ -53,6 +53,7 @@ REFUND_STATUSES: Final[Mapping[str, tuple[ReversalState, bool]]] = MappingProxyT
 _UNKNOWN_REFUND: Final = (ReversalState.TAKEN, False)
 
 REFUNDED_STATUSES: Final = frozenset({"PARTIALLY_REFUNDED", "REFUNDED"})
+"""Of a capture."""
 
 _LINKED_ID: Final = re.compile(r".*/(?P<kind>orders|captures)/(?P<id>[A-Z0-9]{1,36})")
 _TIME: Final = re.compile(
@@ -94,11 +95,11 @@ def read_order(content: JsonObject) -> WireOrder:
         topup_id=topup_id_in(unit),
         captures=tuple(
             read_capture(as_object(one, "The capture"), order_id)
-            for one in _payments(unit, "captures")
+            for one in payments_in(unit, "captures")
         ),
         refunds=tuple(
             read_refund(as_object(one, "The refund"), order_id)
-            for one in _payments(unit, "refunds")
+            for one in payments_in(unit, "refunds")
         ),
         checkout_url=_checkout_url(content),
     )
@@ -152,6 +153,13 @@ def purchase_unit(order: JsonObject) -> JsonObject:
     if not isinstance(units, list) or len(units) != 1:
         raise Unreadable("The order has not one purchase unit.")
     return as_object(units[0], "The purchase unit")
+
+
+def payments_in(unit: JsonObject, kind: str) -> list[object]:
+    """Return a purchase unit's `captures` or `refunds`; none where it lists none."""
+    payments = unit.get("payments")
+    found = payments.get(kind) if isinstance(payments, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def order_of_resource(resource: JsonObject) -> str:
@@ -213,12 +221,6 @@ def read_time_ms(value: object, what: str) -> int:
         return (datetime.fromisoformat(value) - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise Unreadable(f"{what} is not a time.") from None
-
-
-def _payments(unit: JsonObject, kind: str) -> list[object]:
-    payments = unit.get("payments")
-    found = payments.get(kind) if isinstance(payments, dict) else None
-    return found if isinstance(found, list) else []
 
 
 def _checkout_url(order: JsonObject) -> str:

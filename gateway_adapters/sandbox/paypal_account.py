@@ -188,7 +188,7 @@ class PaypalAccount:
             return earlier, False
         if capture.status not in _REVERSIBLE:
             raise PaypalError("CAPTURE_FULLY_REFUNDED")
-        remaining = self._remaining(capture)
+        remaining = self.remaining(capture)
         back = remaining if value is None else Decimal(value)
         if not 0 < back <= remaining:
             raise PaypalError("REFUND_AMOUNT_EXCEEDED")
@@ -217,12 +217,13 @@ class PaypalAccount:
         failed = replace(found(self.refunds.get(refund_id)), status="FAILED")
         self.refunds[refund_id] = failed
         capture = self.captures[failed.capture_id]
-        is_whole = self._remaining(capture) == Decimal(capture.value)
+        is_whole = self.remaining(capture) == Decimal(capture.value)
         status = "COMPLETED" if is_whole else "PARTIALLY_REFUNDED"
         self.captures[capture.id] = replace(capture, status=status)
         return failed
 
-    def _remaining(self, capture: Capture) -> Decimal:
+    def remaining(self, capture: Capture) -> Decimal:
+        """Return how much of a capture was not given back."""
         back = (
             Decimal(refund.value)
             for refund in self.refunds.values()

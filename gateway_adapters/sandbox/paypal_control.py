@@ -21,6 +21,7 @@ Each takes `duplicate`, `webhook` and `wait` besides: see `telling`.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
 from aiohttp import web
@@ -162,10 +163,11 @@ class PaypalControl:
             contested = replace(dispute, status="UNDER_REVIEW")
             return await self._tell_dispute(contested, content, [])
         events: list[Event] = []
-        is_given_back = self._account.captures[dispute.capture_id].status == "REFUNDED"
-        if step in {"lose", "accept"} and not is_given_back:
+        left = self._account.remaining(self._account.captures[dispute.capture_id])
+        back = min(Decimal(dispute.value), left)
+        if step in {"lose", "accept"} and back > 0:
             refund, _ = self._account.refund(
-                dispute.capture_id, dispute.value, is_reversal=step == "lose"
+                dispute.capture_id, f"{back:f}", is_reversal=step == "lose"
             )
             events = refund_events(refund, self._base_url)
         resolved = replace(dispute, status="RESOLVED", outcome=_OUTCOMES[step])

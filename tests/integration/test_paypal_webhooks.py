@@ -24,6 +24,7 @@ from paypal_bench import (
     TAKEN,
     TOPUP_ID,
     WEBHOOK_ID,
+    Answer,
     Bench,
     on_hold,
     running_bench,
@@ -34,6 +35,8 @@ from server.ledger.records import (
     GatewayPaymentStatus,
     GatewayReversal,
     ReversalKind,
+    ReversalState,
+    Topup,
 )
 
 
@@ -157,42 +160,89 @@ async def test_a_dispute_that_is_lost_takes_the_money_once(
     ]
 
 
-async def test_a_dispute_that_is_lost_without_a_refund_takes_the_money_itself(
-    bench: Bench,
-) -> None:
-    """A refund may show late, and would be debited besides: only after a day there is none."""
-    _, payment = await bench.captured()
-    await bench.events()
-    opened = await bench.control(f"captures/{payment.payment_id}/dispute")
-    await bench.control(f"disputes/{opened['dispute']['dispute_id']}/lose")
-    _, resolved, _ = bench.webhooks
-    capture = json.dumps({"id": payment.payment_id, "status": "COMPLETED"}).encode()
+async def lost(bench: Bench, refunded: str = "", **content: Any) -> tuple[Topup, Webhook]:
+    """Return a payment whose dispute was lost, and the webhook that tells so.
 
-    bench.line.due(payment.payment_id, status(200, capture))
+    `refunded` is given back before the dispute, and has nothing to do with it.
+    """
+    topup, payment = await bench.captured()
+    if refunded:
+        await bench.control(f"captures/{payment.payment_id}/refund", amount=refunded)
+    opened = await bench.control(f"captures/{payment.payment_id}/dispute", **content)
+    bench.webhooks.clear()
+    await bench.control(f"disputes/{opened['dispute']['dispute_id']}/lose")
+    return topup, bench.webhooks[0]
+
+
+async def shown(bench: Bench, topup: Topup, refunds: int) -> Answer:
+    """Return the order as PayPal tells it when it shows so many refunds only, of a day before."""
+    report = await bench.look_up(topup)
+    assert report is not None
+    order = json.loads(report.body)
+    payments = order["purchase_units"][0]["payments"]
+    earlier = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    payments["refunds"] = [
+        refund | {"create_time": earlier} for refund in payments["refunds"][:refunds]
+    ]
+    return status(200, json.dumps(order).encode())
+
+
+def a_day_later(bench: Bench) -> Paypal:
+    """Return an adapter to which the dispute ended yesterday."""
+    return Paypal(
+        bench.session, bench.settings, now=lambda: datetime.now(UTC) + timedelta(hours=25)
+    )
+
+
+@pytest.mark.parametrize(
+    ("refunded", "disputed", "taken"),
+    [("", "123.45", 12_345), ("3.00", "5.00", 500), ("120.00", "123.45", 345)],
+)
+async def test_a_dispute_that_is_lost_without_a_refund_takes_the_money_itself(
+    bench: Bench, refunded: str, disputed: str, taken: int
+) -> None:
+    """A refund may show late, and would be debited besides: only after a day there is none.
+
+    What was refunded before the dispute is no part of it, and no more is taken than is left.
+    """
+    topup, resolved = await lost(bench, refunded, amount=disputed)
+    told_by_paypal = await shown(bench, topup, refunds=1 if refunded else 0)
+
+    bench.line.due(topup.gateway_order_id, told_by_paypal)
     with pytest.raises(GatewayUnavailable):
         await bench.read(resolved)
 
-    bench.paypal = Paypal(
-        bench.session, bench.settings, now=lambda: datetime.now(UTC) + timedelta(hours=25)
-    )
-    bench.line.due(payment.payment_id, status(200, capture))
+    bench.paypal = a_day_later(bench)
+    bench.line.due(topup.gateway_order_id, told_by_paypal)
     told = reversal(await bench.read(resolved))
-    assert told == ("CUSTOMER.DISPUTE.RESOLVED", ReversalKind.DISPUTE, 12_345, TAKEN, True)
+    assert told == ("CUSTOMER.DISPUTE.RESOLVED", ReversalKind.DISPUTE, taken, TAKEN, True)
 
 
 async def test_a_refund_that_shows_late_is_the_only_one_to_take_the_money(bench: Bench) -> None:
     """The dispute that was told too early is told again, and leaves the money to its refund."""
-    _, payment = await bench.captured()
-    await bench.events()
-    opened = await bench.control(f"captures/{payment.payment_id}/dispute")
-    await bench.control(f"disputes/{opened['dispute']['dispute_id']}/lose")
-    _, resolved, _ = bench.webhooks
-    capture = json.dumps({"id": payment.payment_id, "status": "COMPLETED"}).encode()
-    bench.line.due(payment.payment_id, status(200, capture))
+    topup, resolved = await lost(bench, "3.00", amount="5.00")
+    bench.line.due(topup.gateway_order_id, await shown(bench, topup, refunds=1))
     with pytest.raises(GatewayUnavailable):
         await bench.read(resolved)
 
     assert reversal(await bench.read(resolved))[3] is RETURNED
+
+
+@pytest.mark.parametrize(("told", "state"), [("COMPLETED", TAKEN), ("REFUNDED", RETURNED)])
+async def test_without_its_order_a_capture_tells_whether_there_was_a_refund(
+    bench: Bench, told: str, state: ReversalState
+) -> None:
+    """PayPal need not keep an order as long as a payment can be disputed."""
+    topup, resolved = await lost(bench)
+    capture_id = json.loads(resolved.body)["resource"]["disputed_transactions"][0][
+        "seller_transaction_id"
+    ]
+    bench.paypal = a_day_later(bench)
+    bench.line.due(topup.gateway_order_id, status(404, b'{"name": "RESOURCE_NOT_FOUND"}'))
+    related = {"related_ids": {"order_id": topup.gateway_order_id}}
+    capture = {"id": capture_id, "status": told, "supplementary_data": related}
+    bench.line.due(capture_id, status(200, json.dumps(capture).encode()))
+    assert reversal(await bench.read(resolved))[2:] == (12_345, state, True)
 
 
 async def test_the_end_of_a_lost_dispute_waits_until_paypal_answers(bench: Bench) -> None:

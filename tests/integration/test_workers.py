@@ -1,6 +1,8 @@
 """Several workers on one port: one place for each wallet, whoever is called, whoever dies."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -8,11 +10,13 @@ from typing import Any
 
 import aiohttp
 import grpc
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness import (
     Harness,
     bearer,
+    differences,
     eventually,
     free_port,
     inr,
@@ -21,7 +25,7 @@ from harness import (
     token,
     unique,
 )
-from payment_load import OPENING, serving
+from payment_load import OPENING, Load, proven, serving
 from server.app import running_server
 from server.ledger.commands import PayOrder
 from server.ledger.money import Money
@@ -144,6 +148,54 @@ async def test_a_worker_goes_on_alone(harness: Harness, mongodb_uri: str, tmp_pa
         await pair.workers[1].aclose()
         for customer in customers:
             assert (await pair.pay(0, customer, 1)).wallet.balance.minor_units == OPENING - 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_worker_that_dies_is_started_again(
+    harness: Harness, mongodb_uri: str, number: signal.Signals
+) -> None:
+    """A worker dies under load on few wallets: nothing is lost, and another one takes its place."""
+    customers = [await harness.customer(OPENING) for _ in range(3)]
+    async with serving(mongodb_uri, "--workers", "2", WALLET_METRICS_ADDRESS="127.0.0.1:0") as (
+        supervisor,
+        address,
+    ):
+        load = Load(address, customers, connections=8, stays=True)
+        running = asyncio.create_task(load.run())
+        await eventually(load.is_under_way)
+        first = workers_of(supervisor.pid)
+        assert len(first) == 2
+
+        os.kill(min(first), number)
+
+        async def is_replaced() -> bool:
+            now = workers_of(supervisor.pid)
+            return len(now) == 2 and min(first) not in now
+
+        await eventually(is_replaced)
+        before = len(load.acknowledged)
+
+        async def goes_on() -> bool:
+            return len(load.acknowledged) > before + 64
+
+        await eventually(goes_on)
+        load.end()
+        await running
+        supervisor.terminate()
+        async with asyncio.timeout(15):
+            assert await supervisor.wait() == 0
+    assert workers_of(supervisor.pid) == set()
+    await proven(harness, load, customers)
+    assert await differences(mongodb_uri) == []
+
+
+def workers_of(pid: int) -> set[int]:
+    """Return the processes that a process has started and that still run."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return {int(child) for child in children.read_text("ascii").split()}
+    except FileNotFoundError:
+        return set()
 
 
 async def test_the_metrics_of_all_workers_are_told_together(mongodb_uri: str) -> None:

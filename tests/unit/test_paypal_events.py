@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway_adapters.gateway import MalformedEvent
+from gateway_adapters.paypal.disputes import LostDispute
 from gateway_adapters.paypal.events import LOST_OUTCOMES, READERS, WON_OUTCOMES, read_event
 from server.ledger.money import Money
 from server.ledger.records import (
@@ -87,6 +88,7 @@ def dispute_resource(**fields: object) -> Json:
     """Return an open dispute, changed as asked."""
     return {
         "dispute_id": DISPUTE_ID,
+        "create_time": "2026-10-20T08:00:00.000Z",
         "disputed_transactions": [{"seller_transaction_id": CAPTURE_ID}],
         "reason": "MERCHANDISE_OR_SERVICE_NOT_RECEIVED",
         "status": "OPEN",
@@ -331,7 +333,7 @@ def test_what_was_held_for_a_dispute_that_was_won_comes_back(outcome: str) -> No
     """Whatever the seller's success is called, the hold is over."""
     told = read_event(body_of("CUSTOMER.DISPUTE.RESOLVED", resolved({"outcome_code": outcome})))
     assert told.event.fact == held(RETURNED, is_final=True)
-    assert told.lost_amount is None
+    assert told.lost is None
 
 
 @pytest.mark.parametrize("outcome", sorted(LOST_OUTCOMES))
@@ -343,7 +345,7 @@ def test_the_hold_of_a_dispute_that_was_lost_ends_and_tells_the_loss(
     content = {"outcome_code": outcome} | ({"amount_refunded": refunded} if refunded else {})
     told = read_event(body_of("CUSTOMER.DISPUTE.RESOLVED", resolved(content)))
     assert told.event.fact == held(RETURNED, is_final=True)
-    assert told.lost_amount == Money("USD", lost)
+    assert told.lost == LostDispute(Money("USD", lost), 1_792_483_200_000)
 
 
 @pytest.mark.parametrize("outcome", [None, {}, {"outcome_code": "RESOLVED_BY_CHANCE"}])
@@ -351,7 +353,7 @@ def test_with_an_outcome_that_nobody_knows_the_hold_stays(outcome: object) -> No
     """Nothing comes back by guess."""
     told = read_event(body_of("CUSTOMER.DISPUTE.RESOLVED", resolved(outcome)))
     assert told.event.fact == held(TAKEN, is_final=False)
-    assert told.lost_amount is None
+    assert told.lost is None
 
 
 def test_an_update_may_tell_that_a_dispute_is_resolved() -> None:
@@ -420,6 +422,7 @@ def test_what_is_no_event_is_malformed(body: bytes) -> None:
         ("CUSTOMER.DISPUTE.CREATED", dispute_resource(dispute_id="PP/D")),
         ("CUSTOMER.DISPUTE.CREATED", dispute_resource(dispute_amount=None)),
         ("CUSTOMER.DISPUTE.CREATED", dispute_resource(disputed_transactions=["x"])),
+        ("CUSTOMER.DISPUTE.RESOLVED", resolved({"outcome_code": "ACCEPTED"}, create_time=None)),
         ("CUSTOMER.DISPUTE.RESOLVED", resolved("RESOLVED_SELLER_FAVOUR")),
         (
             "CUSTOMER.DISPUTE.RESOLVED",

@@ -17,7 +17,7 @@ from test_paypal_events import (
 
 from event_stories import ACTIVE, FROZEN, Story, check_every_order, check_every_order_pays
 from gateway_adapters.gateway import WebhookEvent
-from gateway_adapters.paypal.events import PaypalEvent, lost_without_refund, read_event
+from gateway_adapters.paypal.events import PaypalEvent, read_event, taken_by_dispute
 from server.ledger.money import Money
 from server.ledger.records import TopupState
 
@@ -105,9 +105,15 @@ STORIES = {
     ),
     "dispute lost, by no refund": Story(
         AMOUNT,
-        (APPROVED, COMPLETED, DISPUTED, lost_without_refund(DISPUTE_LOST)),
+        (APPROVED, COMPLETED, DISPUTED, taken_by_dispute(DISPUTE_LOST.event, Money("USD", 300))),
         TopupState.CREDITED,
         (700, ACTIVE),
+    ),
+    "refunded in part, then a dispute lost, by no refund": Story(
+        AMOUNT,
+        (COMPLETED, REFUNDED, DISPUTED, taken_by_dispute(DISPUTE_LOST.event, Money("USD", 300))),
+        TopupState.CREDITED,
+        (449, ACTIVE),
     ),
     "refunded in part, and all of it disputed": Story(
         AMOUNT, (APPROVED, COMPLETED, REFUNDED, ALL_DISPUTED), TopupState.REVERSED, (-251, FROZEN)

@@ -71,7 +71,12 @@ async def running_server(
         audit = await resources.enter_async_context(MongoAuditLog(database))
         session = await resources.enter_async_context(aiohttp.ClientSession())
         committer = await resources.enter_async_context(
-            Committer(LedgerStore(database), metrics, commit_settings(settings))
+            Committer(
+                LedgerStore(database),
+                metrics,
+                commit_settings(settings),
+                limits=settings.wallet_limits(),
+            )
         )
         metrics.watch_queue(lambda: committer.queued)
         submitter: Submitter = committer

@@ -28,6 +28,7 @@ from server.cli.review import ReviewRefused, review
 from server.cli.seal import NotToBeSealed
 from server.cli.seal_files import BadSealFile
 from server.cli.tokens import all_scopes, make_token
+from server.cli.wallets import WalletRefused, wallet
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
 from server.ledger.money import Money
@@ -49,6 +50,7 @@ _EXPECTED = (
     NewerSchema,
     DemoFailed,
     ReviewRefused,
+    WalletRefused,
     BadStateFile,
     BadSealFile,
     NotToBeSealed,
@@ -69,6 +71,7 @@ def cli() -> None:
 cli.add_command(books)
 cli.add_command(review)
 cli.add_command(reconcile)
+cli.add_command(wallet)
 
 
 def main() -> None:

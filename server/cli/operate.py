@@ -42,6 +42,6 @@ async def opened_ledger(settings: Settings) -> AsyncIterator[tuple[Database, Com
     """Open the database with a committer of one's own; servers on it go on undisturbed."""
     async with (
         opened_database(settings) as database,
-        Committer(LedgerStore(database), Metrics()) as committer,
+        Committer(LedgerStore(database), Metrics(), limits=settings.wallet_limits()) as committer,
     ):
         yield database, committer

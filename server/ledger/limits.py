@@ -115,6 +115,7 @@ def refuse_topup(
     amounts = [one.amount.minor_units for one in open_topups if _is_of(one, key)]
     is_open, count = sum(amounts), len(amounts)
     balance = wallet.balance if wallet is not None else 0
+    # What is open may be credited in any period to come: it counts in each of them.
     daily, monthly = usage.day.topup_amount + is_open, usage.month.topup_amount + is_open
     hourly_count, daily_count = usage.hour.topups + count, usage.day.topups + count
     bounds = (

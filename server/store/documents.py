@@ -326,7 +326,7 @@ def topup_document(topup: Topup) -> Document:
     if topup.reversals:
         document["reversals"] = [_reversal_document(reversal) for reversal in topup.reversals]
     for name, value in (
-        ("passed_limits", list(topup.passed_limits)),
+        ("passed_limits", ",".join(topup.passed_limits)),
         ("metadata", dict(topup.metadata)),
     ):
         if value:
@@ -368,7 +368,7 @@ def read_topup(document: Document) -> Topup:
         idempotency=_read_idempotency(document),
         version=int(document["version"]),
         token_time_ms=int(document.get("token_time") or 0),
-        passed_limits=tuple(document.get("passed_limits", ())),
+        passed_limits=tuple(filter(None, document.get("passed_limits", "").split(","))),
     )
 
 

@@ -28,6 +28,8 @@ from server.rpc.servicer import WalletPaymentServicer
 from server.store import schema
 from server.store.audit_log import MongoAuditLog
 from server.store.connection import Database, check_replica_set, connect
+from server.store.encryption import Encryption
+from server.store.encryption_rotation import check_keys
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.topups import Topups
@@ -62,17 +64,18 @@ async def running_server(
     audit, and closes MongoDB last.
 
     Raises:
-        AddressInUse, NotAReplicaSet, NewerSchema.
+        AddressInUse, NotAReplicaSet, NewerSchema, EncryptionError.
     """
     metrics = Metrics()
     slot = ServicerSlot()
     async with AsyncExitStack() as resources:
         database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
+        encryption = Encryption(settings.encryption())
         audit = await resources.enter_async_context(MongoAuditLog(database))
         session = await resources.enter_async_context(aiohttp.ClientSession())
         committer = await resources.enter_async_context(
             Committer(
-                LedgerStore(database),
+                LedgerStore(database, encryption),
                 metrics,
                 commit_settings(settings),
                 limits=settings.wallet_limits(),
@@ -82,7 +85,7 @@ async def running_server(
         submitter: Submitter = committer
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))
-        queries = MongoQueries(database)
+        queries = MongoQueries(database, encryption)
         found = await wallets(settings, session, resources, wall_clock_ms)
         topups = Topups(
             submitter,
@@ -109,7 +112,7 @@ async def running_server(
                 shares_port=place is not None,
             )
         )
-        await _prepare(database)
+        await _prepare(database, encryption)
         first_poll_ms = round(settings.poll_first_seconds * 1_000)
         slot.servicer = WalletPaymentServicer(
             submitter,
@@ -123,7 +126,7 @@ async def running_server(
         await resources.enter_async_context(
             Poller(
                 topups,
-                MongoPollSchedule(database),
+                MongoPollSchedule(database, encryption),
                 first_ms=first_poll_ms,
                 interval_seconds=settings.poll_interval_seconds,
                 now_ms=wall_clock_ms,
@@ -157,12 +160,13 @@ def authenticator(settings: Settings) -> Authenticator:
     return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
 
 
-async def _prepare(database: Database) -> None:
+async def _prepare(database: Database, encryption: Encryption) -> None:
     """Bring the database up to date, however long it takes to come up."""
     while True:
         try:
             await check_replica_set(database)
             await schema.migrate(database)
+            await check_keys(database, encryption)
         except StoreUnavailable as error:
             _log.warning("waiting for MongoDB", cause=str(error))
             await asyncio.sleep(_DATABASE_RETRY_SECONDS)

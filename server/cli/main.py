@@ -21,6 +21,7 @@ from server.app import running_server
 from server.cli.books import BadStateFile, books
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
+from server.cli.encryption import encryption
 from server.cli.environment import Environment, running_environment
 from server.cli.logs import configure_logs
 from server.cli.reconcile import reconcile
@@ -35,6 +36,7 @@ from server.ledger.money import Money
 from server.listening import AddressInUse, address_of, bind, http_server
 from server.store.connection import BadConnectionString, NotAReplicaSet
 from server.store.embedded import EmbeddedMongoError
+from server.store.encryption import EncryptionError
 from server.store.schema import NewerSchema
 from server.store.seals import BooksDiffer, SealedAlready
 from server.store.seed import ORDERS
@@ -48,6 +50,7 @@ _EXPECTED = (
     BadConnectionString,
     NotAReplicaSet,
     NewerSchema,
+    EncryptionError,
     DemoFailed,
     ReviewRefused,
     WalletRefused,
@@ -71,6 +74,7 @@ def cli() -> None:
 cli.add_command(books)
 cli.add_command(review)
 cli.add_command(reconcile)
+cli.add_command(encryption)
 cli.add_command(wallet)
 
 

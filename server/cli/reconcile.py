@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import click
 
-from server.cli.operate import loaded_settings, opened_database, operator_settings
+from server.cli.operate import encryption_of, loaded_settings, opened_database, operator_settings
 from server.config import Settings, SettingsError
 from server.gateways import gateways
 from server.ledger.money import Money
@@ -56,7 +56,9 @@ async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Rec
         gateway = gateways(settings, session).get(name)
         if gateway is None:
             raise SettingsError(f"There are no credentials for a gateway {name} here.")
-        return await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
+        return await compare(
+            gateway, MongoGatewayRecords(database, encryption_of(settings)), start_ms, end_ms
+        )
 
 
 def _print_table(result: Reconciliation) -> None:

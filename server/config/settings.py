@@ -11,6 +11,9 @@ from server.config.trust import TrustSettings
 from server.config.values import read_key_set, shared_secrets
 from server.config.work import WorkSettings
 
+DEVELOPMENT_KEY_ID: Final = "development"
+"""The name of the keys that `up` makes for itself."""
+
 DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
 
@@ -59,6 +62,8 @@ class Settings(WorkSettings, GatewaySettings, TrustSettings, PlaceSettings):
         found = []
         if any(secret.startswith(DEVELOPMENT_PREFIX) for secret in shared_secrets(self.jwt_keys)):
             found.append("WALLET_JWT_KEYS")
+        if any(key.key_id == DEVELOPMENT_KEY_ID for key in self.encryption()):
+            found.append("WALLET_ENCRYPTION_KEYS")
         found += [
             f"WALLET_{name.upper()}"
             for name in GATEWAY_SECRETS

@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
+from server.rpc.card_numbers import has_card_number
 from server.rpc.errors import RetryLater, RpcError, as_rpc_error
 from server.rpc.servicer import Call, WalletPaymentServicer
 from wallet_payment.v1 import options_pb2
@@ -173,4 +174,6 @@ def _metadata(context: Context) -> tuple[str | None, str]:
             authorization = value
         elif key == _CORRELATION_ID and isinstance(value, str):
             correlation_id = value[:_MAX_CORRELATION_ID]
-    return authorization, correlation_id or secrets.token_hex(8)
+    if not correlation_id or has_card_number(correlation_id):
+        correlation_id = secrets.token_hex(8)
+    return authorization, correlation_id

@@ -16,6 +16,7 @@ from server.ledger.records import (
     TransactionType,
 )
 from server.queries import TransactionFilter
+from server.rpc.card_numbers import has_card_number
 from server.rpc.errors import InvalidArgument, Violation
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -77,7 +78,13 @@ class Fields:
                 if not value
                 else "takes 1 to 255 printable ASCII characters",
             )
+        self.no_card_number("idempotency_key", value)
         return value
+
+    def no_card_number(self, field: str, value: str) -> None:
+        """Refuse what nothing here may keep; it is not told back."""
+        if has_card_number(value):
+            self.wrong(field, "looks like a card number: card numbers may not be sent here")
 
     def name(self, field: str, value: str) -> str:
         """Take the name of a gateway or a method."""
@@ -109,6 +116,7 @@ class Fields:
             self.wrong(field, f"takes at most {most} characters")
         if "\x00" in value:
             self.wrong(field, "has a NUL character")
+        self.no_card_number(field, value)
         return value
 
     def metadata(self, given: Mapping[str, str]) -> Mapping[str, str]:
@@ -122,7 +130,10 @@ class Fields:
                 self.wrong(
                     "metadata", "takes keys of 1 to 40 letters, digits or _.- as in `cart_id`"
                 )
-            self.text(f"metadata.{key[:40]}", value, _MAX_METADATA_VALUE)
+            if has_card_number(key):
+                self.wrong("metadata", "has a key that looks like a card number")
+            else:
+                self.text(f"metadata.{key[:40]}", value, _MAX_METADATA_VALUE)
         return dict(given)
 
     def url(self, field: str, value: str) -> str:
@@ -139,6 +150,7 @@ class Fields:
             is_good = False
         if not is_good or len(value) > _MAX_URL:
             self.wrong(field, f"is an https URL of at most {_MAX_URL} characters")
+        self.no_card_number(field, value)
         return value
 
     def time_ms(self, field: str, message: Timestamp) -> int:

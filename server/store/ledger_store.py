@@ -9,9 +9,9 @@ good as if its reads had been inside, and no transaction stays open while comman
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from pymongo import ReadPreference, WriteConcern
 from pymongo.errors import PyMongoError
@@ -43,6 +43,7 @@ from server.store.connection import (
     store_errors,
     written,
 )
+from server.store.encryption import NO_ENCRYPTION, Encryption
 
 _UNKNOWN_COMMIT: Final = "UnknownTransactionCommitResult"
 _COMMIT_ATTEMPTS: Final = 5
@@ -66,8 +67,9 @@ class _Read:
 class LedgerStore:
     """Implements the commit path's port on one MongoDB database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, encryption: Encryption = NO_ENCRYPTION) -> None:
         self._database = database
+        self._encryption = encryption
         self._customers = _KnownCustomers()
 
     async def load(self, needs: Needs) -> Snapshot:
@@ -76,7 +78,7 @@ class LedgerStore:
         unknown = self._recognise(needs.customers, state)
 
         def load(database: BlockingDatabase) -> None:
-            moment = Moment(database)
+            moment = _OpenedMoment(database, self._encryption)
             if unknown:
                 _load_customers(moment, unknown, state)
             _load_customers_money(moment, needs, state, read)
@@ -105,7 +107,8 @@ class LedgerStore:
         """Write everything in one transaction; see the port."""
         read: _Read = snapshot.read
         await in_thread(
-            self._database, lambda database: _write_in_transaction(database, read, changes)
+            self._database,
+            lambda database: _write_in_transaction(database, read, changes, self._encryption),
         )
 
     def _recognise(self, customers: set[str], state: State) -> list[str]:
@@ -113,6 +116,23 @@ class LedgerStore:
         unknown = [customer for customer in customers if not self._customers.has(customer)]
         state.customers = dict.fromkeys(customers, True)
         return unknown
+
+
+class _OpenedMoment(Moment):
+    """A moment's documents, with what is encrypted in them in the clear."""
+
+    def __init__(self, database: BlockingDatabase, encryption: Encryption) -> None:
+        super().__init__(database)
+        self._encryption = encryption
+
+    def found(
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        **options: Any,  # noqa: ANN401 - whatever the command takes
+    ) -> list[Document]:
+        """Read all matching documents."""
+        return self._encryption.opened(collection, super().found(collection, query, **options))
 
 
 def _load_customers(moment: Moment, unknown: list[str], state: State) -> None:
@@ -317,7 +337,9 @@ def _any_of(values: Iterable[str]) -> Document:
     return {"$in": list(values)}
 
 
-def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: ChangeSet) -> None:
+def _write_in_transaction(
+    database: BlockingDatabase, read: _Read, changes: ChangeSet, encryption: Encryption
+) -> None:
     with store_errors():
         session = database.client.start_session()
     with session:
@@ -327,7 +349,7 @@ def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: Chan
             read_preference=ReadPreference.PRIMARY,
         )
         try:
-            _write(database, read, changes, session)
+            _write(database, read, changes, encryption, session)
         except BaseException:
             _abort(session)
             raise
@@ -335,7 +357,11 @@ def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: Chan
 
 
 def _write(
-    database: BlockingDatabase, read: _Read, changes: ChangeSet, session: BlockingSession
+    database: BlockingDatabase,
+    read: _Read,
+    changes: ChangeSet,
+    encryption: Encryption,
+    session: BlockingSession,
 ) -> None:
     """Write collection by collection; hot wallets first, so that a conflict shows early."""
     for collection, inserts, updates in (
@@ -348,8 +374,11 @@ def _write(
         (schema.ACTIONS, _action_inserts(changes), []),
     ):
         if inserts:
-            written(database, collection, "insert", inserts, session)
+            sealed = [encryption.sealed(collection, document) for document in inserts]
+            written(database, collection, "insert", sealed, session)
         if updates:
+            for update in updates:
+                update["u"] = encryption.sealed(collection, update["u"])
             touched = written(database, collection, "update", updates, session)
             if touched != len(updates):
                 raise WriteConflict(f"{collection}: a record changed since it was read")

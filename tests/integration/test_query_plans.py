@@ -21,10 +21,12 @@ from pymongo.monitoring import (
 import server.store
 from harness import Harness, event_of, payment_of, running_harness, with_database
 from server.commit.committer import Committer
+from server.encryption_keys import EncryptionKey
 from server.ledger.commands import DismissEvent, FreezeWallet, SetTier
 from server.metrics import Metrics
-from server.store import books, connection, schema, seed
+from server.store import books, connection, encryption_rotation, schema, seed
 from server.store.customer_records import MongoCustomerRecords
+from server.store.encryption import Encryption
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
 from wallet_payment.v1 import resources_pb2 as resources
@@ -234,6 +236,9 @@ async def operators_look(harness: Harness) -> None:
             assert await queries.topup_of_payment("razorpay", "pay_of_nobody") is None
             await committer.submit(DismissEvent(event.received.key, "a test", "a test"))
             await operators_limit(database, committer, event.customer_id)
+        first, second = EncryptionKey("first", b"1" * 32), EncryptionKey("second", b"2" * 32)
+        for keys in ([first], [second, first]):
+            await encryption_rotation.rotate(database, Encryption(keys))
         entries = [
             entry
             async for entry in records.gateway_entries(

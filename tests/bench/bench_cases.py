@@ -10,6 +10,8 @@ TWO_WORKERS: Final = "two-workers"
 DRIVER: Final = "driver"
 MEDICI: Final = "medici"
 WEBHOOKS: Final = "webhooks"
+ENCRYPTED: Final = "encrypted"
+LIMITED: Final = "limited"
 EMPTY: Final = "empty"
 GROWN: Final = "grown"
 """What takes load; `bench_money` and `bench_growth` say what each of them is."""
@@ -35,6 +37,8 @@ class Case:
     share: float | None = None
     """Open loop: calls come at this share of the rate that `SATURATION` reached in the same run,
     whatever becomes of those before. None: closed loop."""
+    has_notes: bool = False
+    """Whether each payment brings metadata."""
     request: str = PAYMENT
     """What is called: a payment, or one of the reads that `bench_growth` prepares."""
 
@@ -77,6 +81,9 @@ def open_loop(share: float) -> str:
 CASES: Final = (
     Case("echo", ECHO),
     Case("pay_spread", GROUP),
+    Case("pay_limited", LIMITED),
+    Case("pay_noted", GROUP, has_notes=True),
+    Case("pay_encrypted", ENCRYPTED, has_notes=True),
     Case("pay_hot", GROUP, HOT),
     Case("pay_hot_two_workers", TWO_WORKERS, HOT),
     Case("pay_spread_two_workers", TWO_WORKERS),
@@ -126,6 +133,8 @@ def _slower(name: str, over: str, under: str) -> Ratio:
 RATIOS: Final = (
     Ratio("pay_over_echo", "pay_spread", "echo", 0.70),
     Ratio("hot_over_spread", "pay_hot", "pay_spread", 0.95),
+    Ratio("limited_over_unlimited", "pay_limited", "pay_spread", 0.9),
+    Ratio("encrypted_over_plain", "pay_encrypted", "pay_noted", 0.9),
     Ratio("group_over_per_request_spread", "pay_spread", "per_request_spread", 7),
     Ratio("group_over_per_request_hot", "pay_hot", "per_request_hot", 100),
     Ratio("pay_over_medici_spread", "pay_spread", "medici_spread", 10),

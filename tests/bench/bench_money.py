@@ -1,6 +1,6 @@
 """The run on the money path: each target is started, measured case by case, and proven.
 
-* echo, group, per-request: `bench_server`, each on a database of its own
+* echo, group, encrypted, limited, per-request: `bench_server`, each on a database of its own
 * two-workers: `wallet-payment serve --workers 2`
 * driver: `bench_driver`, no server at all
 * medici: the npm package in its own processes, where Node.js is present
@@ -18,7 +18,9 @@ import bench_books
 from bench_cases import (
     DRIVER,
     ECHO,
+    ENCRYPTED,
     GROUP,
+    LIMITED,
     MEDICI,
     PER_REQUEST,
     TWO_WORKERS,
@@ -34,8 +36,8 @@ from bench_webhooks import Webhooks, prove_webhooks, running_webhooks, topups_fo
 
 from server.store.embedded import embedded_mongod
 
-_SERVED: Final = (ECHO, GROUP, PER_REQUEST)
-_PROVEN: Final = (GROUP, PER_REQUEST, TWO_WORKERS, DRIVER)
+_SERVED: Final = (ECHO, GROUP, ENCRYPTED, LIMITED, PER_REQUEST)
+_PROVEN: Final = (GROUP, ENCRYPTED, LIMITED, PER_REQUEST, TWO_WORKERS, DRIVER)
 
 
 @dataclass(slots=True)

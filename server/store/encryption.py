@@ -100,9 +100,17 @@ class Encryption:
         return document | {name: values}
 
     def _seal(self, value: Any, place: bytes) -> Any:  # noqa: ANN401 - a text or bytes
-        """Encrypt a text or bytes; the first byte of the clear text says which."""
-        clear = b"t" + value.encode() if isinstance(value, str) else b"b" + bytes(value)
-        return self._envelope(self.current_id, clear, place)
+        """Encrypt a text or bytes; the first byte of the clear text says which.
+
+        Raises:
+            EncryptionError: it is something else, which nothing here has written.
+        """
+        if isinstance(value, str):
+            return self._envelope(self.current_id, b"t" + value.encode(), place)
+        if isinstance(value, bytes):
+            return self._envelope(self.current_id, b"b" + value, place)
+        where = place.decode().replace("\0", " ")
+        raise EncryptionError(f"{where} is no text: it was written by hand, and is left as it is.")
 
     def _envelope(self, key_id: str, clear: bytes, place: bytes) -> Binary:
         nonce = secrets.token_bytes(_NONCE_BYTES)

@@ -38,6 +38,8 @@ from server.rpc.watching import Watching, WatchSettings
 from server.store import schema
 from server.store.audit_log import MongoAuditLog
 from server.store.connection import Database, check_replica_set, connect
+from server.store.encryption import Encryption
+from server.store.encryption_rotation import check_keys
 from server.store.event_feed import MongoEventFeed
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoPollSchedule, MongoQueries
@@ -76,23 +78,29 @@ async def running_server(
     audit, and closes MongoDB last.
 
     Raises:
-        AddressInUse, NotAReplicaSet, NewerSchema, Unusable.
+        AddressInUse, NotAReplicaSet, NewerSchema, Unusable, EncryptionError.
     """
     metrics = Metrics()
     slot = ServicerSlot()
     async with AsyncExitStack() as resources:
         database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
+        encryption = Encryption(settings.encryption())
         audit = await resources.enter_async_context(_audit_log(settings, database, metrics))
         session = await resources.enter_async_context(guarded_session(outbound_hosts(settings)))
         committer = await resources.enter_async_context(
-            Committer(LedgerStore(database), metrics, commit_settings(settings))
+            Committer(
+                LedgerStore(database, encryption),
+                metrics,
+                commit_settings(settings),
+                limits=settings.wallet_limits(),
+            )
         )
         metrics.watch_queues(committer.queues)
         submitter: Submitter = committer
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))
-        queries = MongoQueries(database)
-        feed = MongoEventFeed(database, settings.events_max_readers)
+        queries = MongoQueries(database, encryption)
+        feed = MongoEventFeed(database, settings.events_max_readers, encryption)
         resources.callback(feed.close)
         found = await wallets(settings, session, resources, wall_clock_ms)
         adapters = gateways(settings, session)
@@ -140,7 +148,7 @@ async def running_server(
                 connection_seconds=settings.grpc_connection_seconds,
             )
         )
-        await _prepare(database)
+        await _prepare(database, encryption)
         key = await schema.page_token_key(database)
         watching = Watching(feed, Cursors(key), watch_settings(settings))
         resources.callback(watching.close)
@@ -158,7 +166,7 @@ async def running_server(
         await resources.enter_async_context(
             Poller(
                 topups,
-                MongoPollSchedule(database),
+                MongoPollSchedule(database, encryption),
                 first_ms=first_poll_ms,
                 interval_seconds=settings.poll_interval_seconds,
                 now_ms=wall_clock_ms,
@@ -241,12 +249,13 @@ async def _audit_log(
         yield audit
 
 
-async def _prepare(database: Database) -> None:
+async def _prepare(database: Database, encryption: Encryption) -> None:
     """Bring the database up to date, however long it takes to come up."""
     while True:
         try:
             await check_replica_set(database)
             await schema.migrate(database)
+            await check_keys(database, encryption)
         except StoreUnavailable as error:
             _log.warning("waiting for MongoDB", cause=str(error))
             await asyncio.sleep(_DATABASE_RETRY_SECONDS)

@@ -242,6 +242,7 @@ class Topups:
         command = await self._command_of(gateway_name, event, received)
         reply = await self._committer.submit(command, timeout_seconds)
         assert isinstance(reply, EventReply)  # noqa: S101 - what these commands reply
+        _report_passed_limits(reply)
         if isinstance(command, ApplyPayment) and reply.topup is not None:
             gateway = self._gateway(gateway_name)
             await self._capture_if_authorized(
@@ -310,6 +311,7 @@ class Topups:
         """Carry out a command and return the top-up as it is then."""
         reply = await self._committer.submit(command, timeout_seconds)
         assert isinstance(reply, TopupReply | EventReply)  # noqa: S101 - what these reply
+        _report_passed_limits(reply)
         assert reply.topup is not None  # noqa: S101 - each of these commands names one
         return reply.topup
 
@@ -387,6 +389,19 @@ class Topups:
             command = _command_on(topup, fact, _lookup(topup, fact, report, self._now_ms()))
             topup = await self._topup_after(command, timeout_seconds)
         return topup
+
+
+def _report_passed_limits(reply: TopupReply | EventReply) -> None:
+    """Log a credit beyond a limit, once: it was captured, and belongs to the customer."""
+    is_new = isinstance(reply, EventReply) and reply.outcome is EventOutcome.APPLIED
+    topup = reply.topup
+    if is_new and topup is not None and topup.state is TopupState.CREDITED and topup.passed_limits:
+        _log.warning(
+            "credited beyond a limit",
+            topup_id=topup.topup_id,
+            customer_id=topup.customer_id,
+            limits=",".join(topup.passed_limits),
+        )
 
 
 def _command_on(topup: Topup, fact: Fact, received: ReceivedEvent) -> ApplyPayment | ApplyReversal:

@@ -27,10 +27,14 @@ from server.ledger.decisions import (
     PaymentReply,
     RefundReply,
     Reply,
+    StandingReply,
     TokenReply,
     TopupReply,
+    WalletReply,
 )
+from server.ledger.limits import NO_LIMITS, OPEN_TOPUP_STATES, Limits
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS
+from server.ledger.posting import MAY_OWE
 from server.ledger.records import (
     EventOrigin,
     EventOutcome,
@@ -39,6 +43,7 @@ from server.ledger.records import (
     Order,
     OrderPaymentMethod,
     ReceivedEvent,
+    Standing,
     Topup,
     TopupState,
     Transaction,
@@ -73,7 +78,9 @@ CUSTOMERS = ("asha", "ben")
 class Ledger:
     """All records there are; commands are decided on what they say they need, and nothing else."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = NO_LIMITS) -> None:
+        self.limits = limits
+        self.standings: dict[str, Standing] = {}
         self.wallets: dict[WalletKey, Wallet] = {}
         self.orders: dict[str, Order] = {}
         self.topups: dict[str, Topup] = {}
@@ -86,7 +93,7 @@ class Ledger:
 
     def load(self, command: Command) -> State:
         """Return what a store would load for the command."""
-        needs = Needs()
+        needs = Needs(has_limits=bool(self.limits))
         needs.add(command)
         by_key = {one.idempotency.key: one for one in self.entries if one.idempotency}
         topups_by_key = {one.idempotency.key: one for one in self.topups.values()}
@@ -104,11 +111,22 @@ class Ledger:
             topups_by_key={one: topups_by_key.get(one) for one in needs.topups_by_key},
             credits={one: credited.get(one) for one in needs.credits},
             events={one: self.events.get(one) for one in needs.events},
+            limits=self.limits,
+            standings={one: self.standings.get(one) for one in needs.standings()},
+            open_topups={one: self.open_topups(one) for one in needs.open_topups_of},
         )
         for key, wallet in self.wallets.items():
             if key.customer_id in needs.wallets_of:
                 state.wallets[key.customer_id][key.currency_code] = wallet
         return state
+
+    def open_topups(self, customer: str) -> dict[str, Topup]:
+        """Return a customer's top-ups that can still be paid."""
+        return {
+            one.topup_id: one
+            for one in self.topups.values()
+            if one.customer_id == customer and one.state in OPEN_TOPUP_STATES
+        }
 
     def carry_out(self, command: Command) -> Decision:
         """Decide a command, which must leave its state as it is, and let its changes happen."""
@@ -132,7 +150,8 @@ class Ledger:
         for entry in changes.transactions:
             assert sum(posting.amount for posting in entry.postings) == 0
             moved[WalletKey(entry.customer_id, entry.currency_code)] += entry.amount
-        assert {wallet.key for wallet in changes.wallets} == set(moved)
+        is_by_operator = bool(changes.actions)
+        assert is_by_operator or {wallet.key for wallet in changes.wallets} == set(moved)
         for wallet in changes.wallets:
             before = state.wallet(wallet.key)
             assert wallet.balance == (before.balance if before else 0) + moved[wallet.key]
@@ -145,6 +164,7 @@ class Ledger:
         self.orders |= {one.order_id: one for one in changes.orders}
         self.topups |= {one.topup_id: one for one in changes.topups}
         self.events |= {one.received.key: one for one in changes.events}
+        self.standings |= {one.customer_id: one for one in changes.standings}
         for entry in changes.transactions:
             key = WalletKey(entry.customer_id, entry.currency_code)
             proof = self.proofs.setdefault(key, WalletProof(key))
@@ -192,7 +212,7 @@ class Ledger:
         assert [one.sequence for one in mine] == list(range(1, len(mine) + 1))
         assert [one.create_time_ms for one in mine] == sorted(one.create_time_ms for one in mine)
         assert [one.transaction_id for one in mine] == sorted(one.transaction_id for one in mine)
-        assert not is_below or any(one.type is TransactionType.REVERSAL for one in mine)
+        assert not is_below or any(one.type in MAY_OWE for one in mine)
 
     def _balance_by_records(self, key: WalletKey) -> int:
         """Add up what a wallet holds from top-ups, orders and adjustments, without its entries."""
@@ -262,6 +282,10 @@ def told(reply: Reply) -> tuple[object, ...]:
             return refund, payment, transaction, visible(wallet)
         case TopupReply(topup):
             return (topup,)
+        case WalletReply(wallet):
+            return visible(wallet)
+        case StandingReply(standing):
+            return (standing,)
         case EventReply() | TokenReply():
             return ()
 

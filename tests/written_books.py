@@ -22,6 +22,7 @@ from server.ledger.commands import (
 )
 from server.ledger.decisions import PaymentReply, RefundReply, TopupReply
 from server.ledger.money import Money
+from server.ledger.posting import counted
 from server.ledger.records import (
     EventOrigin,
     EventOutcome,
@@ -35,6 +36,7 @@ from server.ledger.records import (
     ReversalKind,
     ReversalState,
 )
+from server.ledger.usage import NO_USAGE
 from server.metrics import Metrics
 from server.store import documents, schema
 from server.store.books import verify_books
@@ -182,7 +184,7 @@ class WrittenBooks:
 
     async def recompute(self, customer_id: str) -> None:
         """Recompute the chain, the balances and the wallet, as somebody who knows how would."""
-        balance, sequence, head = 0, 0, chain.GENESIS_HASH
+        balance, sequence, head, usage = 0, 0, chain.GENESIS_HASH, NO_USAGE
         for document in await self.entries(customer_id):
             entry = documents.read_transaction(document)
             balance, sequence = balance + entry.amount, sequence + 1
@@ -193,13 +195,18 @@ class WrittenBooks:
             postings = (replace(own, amount=entry.amount), replace(other, amount=-entry.amount))
             entry = replace(entry, postings=postings)
             head = chain.entry_hash(entry)
+            usage = counted(usage, entry.type, entry.amount, entry.create_time_ms)
             await self.database[schema.TRANSACTIONS].replace_one(
                 {"_id": document["_id"]}, documents.transaction_document(replace(entry, hash=head))
             )
         written = await self.database[schema.WALLETS].find_one({"customer_id": customer_id})
         assert written is not None
         wallet = replace(
-            documents.read_wallet(written), balance=balance, sequence=sequence, head_hash=head
+            documents.read_wallet(written),
+            balance=balance,
+            sequence=sequence,
+            head_hash=head,
+            usage=usage,
         )
         await self.database[schema.WALLETS].replace_one(
             {"_id": written["_id"]}, documents.wallet_document(wallet)

@@ -1,6 +1,7 @@
 """What a development machine gets without being asked: keys of its own, kept in its data folder."""
 
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ _NAMES: Final = (
     "paypal_client_secret",
     "stripe_secret_key",
     "stripe_webhook_secret",
+    "encryption_secret",
 )
 _RUNNING: Final = "mongodb.uri"
 
@@ -34,6 +36,7 @@ def development_settings(settings: Settings, **given: Any) -> Settings:  # noqa:
         "reflection": True,
         "jwt_algorithms": "HS256,ES256,EdDSA,RS256",
         "jwt_keys": json.dumps({"keys": [_json_web_key(kept["jwt_secret"])]}),
+        "encryption_keys": _encryption_key(kept["encryption_secret"]),
         "razorpay_key_id": "rzp_test_sandbox",
         "razorpay_key_secret": kept["razorpay_key_secret"],
         "razorpay_webhook_secrets": kept["razorpay_webhook_secret"],
@@ -106,6 +109,11 @@ def _secrets(data_dir: Path) -> dict[str, str]:
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
             json.dump(kept | missing, opened, indent=2)
     return kept | missing
+
+
+def _encryption_key(secret: str) -> str:
+    digest = hashlib.sha256(secret.encode()).digest()
+    return f"{KEY_ID}:{base64.b64encode(digest).decode()}"
 
 
 def _json_web_key(secret: str) -> dict[str, str]:

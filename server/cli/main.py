@@ -22,6 +22,7 @@ from server.cli.calls import pay, refund, topup
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
 from server.cli.doctor import doctor
+from server.cli.encryption import encryption
 from server.cli.environment import Environment, running_environment
 from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
@@ -35,12 +36,14 @@ from server.cli.statement import statement
 from server.cli.statement_forms import StatementBroken
 from server.cli.status import status
 from server.cli.tokens import all_scopes, make_token
+from server.cli.wallets import WalletRefused, wallet
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
 from server.ledger.money import Money
 from server.listening import AddressInUse
 from server.store.connection import BadConnectionString, NotAReplicaSet
 from server.store.embedded import EmbeddedMongoError
+from server.store.encryption import EncryptionError
 from server.store.schema import NewerSchema
 from server.store.seals import BooksDiffer, SealedAlready
 from server.store.seed import ORDERS
@@ -54,9 +57,11 @@ _EXPECTED = (
     BadConnectionString,
     NotAReplicaSet,
     NewerSchema,
+    EncryptionError,
     DemoFailed,
     ReviewRefused,
     BadKeyFile,
+    WalletRefused,
     BadStateFile,
     BadSealFile,
     NotToBeSealed,
@@ -83,6 +88,8 @@ cli.add_command(review)
 cli.add_command(reconcile)
 for operators in (doctor, status, statement, topup, pay, refund, report):
     cli.add_command(operators)
+cli.add_command(encryption)
+cli.add_command(wallet)
 
 
 def main() -> None:

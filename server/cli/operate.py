@@ -10,6 +10,7 @@ from server.config import Settings, load_settings
 from server.metrics import Metrics
 from server.store.connection import Database, connect
 from server.store.embedded import embedded_mongod
+from server.store.encryption import Encryption
 from server.store.ledger_store import LedgerStore
 
 
@@ -27,6 +28,11 @@ def operator_settings(settings: Settings) -> Settings:
     return development_settings(settings, **sandbox_api_urls(f"http://{settings.sandbox_address}"))
 
 
+def encryption_of(settings: Settings) -> Encryption:
+    """Return what opens and seals the values of the database that the settings name."""
+    return Encryption(operator_settings(settings).encryption())
+
+
 @asynccontextmanager
 async def opened_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the named database, that of a running `up`, or the embedded one of the data folder."""
@@ -42,6 +48,10 @@ async def opened_ledger(settings: Settings) -> AsyncIterator[tuple[Database, Com
     """Open the database with a committer of one's own; servers on it go on undisturbed."""
     async with (
         opened_database(settings) as database,
-        Committer(LedgerStore(database), Metrics()) as committer,
+        Committer(
+            LedgerStore(database, encryption_of(settings)),
+            Metrics(),
+            limits=settings.wallet_limits(),
+        ) as committer,
     ):
         yield database, committer

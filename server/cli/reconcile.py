@@ -11,7 +11,13 @@ import click
 
 from gateway_adapters.gateway import Gateway
 from gateway_adapters.guarded_session import guarded_session
-from server.cli.operate import loaded_settings, opened_database, opened_ledger, operator_settings
+from server.cli.operate import (
+    encryption_of,
+    loaded_settings,
+    opened_database,
+    opened_ledger,
+    operator_settings,
+)
 from server.commit.committer import wall_clock_ms
 from server.config import Settings, SettingsError
 from server.gateways import gateways, outbound_hosts
@@ -88,7 +94,9 @@ async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Rec
         opened_database(settings) as database,
     ):
         gateway = _found(gateways(settings, session), name)
-        result = await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
+        result = await compare(
+            gateway, MongoGatewayRecords(database, encryption_of(settings)), start_ms, end_ms
+        )
         await _note(database, name, result)
         return result
 
@@ -102,10 +110,17 @@ async def _run_and_apply(
         opened_ledger(settings) as (database, committer),
     ):
         known = gateways(settings, session)
-        gateway, records = _found(known, name), MongoGatewayRecords(database)
+        encryption = encryption_of(settings)
+        gateway, records = _found(known, name), MongoGatewayRecords(database, encryption)
         tokens = WalletTokens(committer, {}, wall_clock_ms)
         topups = Topups(
-            committer, MongoQueries(database), known, {}, tokens, wall_clock_ms, _no_webhooks
+            committer,
+            MongoQueries(database, encryption),
+            known,
+            {},
+            tokens,
+            wall_clock_ms,
+            _no_webhooks,
         )
         first = await compare(gateway, records, start_ms, end_ms)
         applied = []

@@ -9,7 +9,7 @@ import click
 
 from server.cli.answers import money_text, print_json, time_ms_of
 from server.cli.books_progress import Progress
-from server.cli.operate import loaded_settings, opened_database
+from server.cli.operate import encryption_of, loaded_settings, opened_database
 from server.cli.report_page import bound_name, page_of
 from server.config import Settings
 from server.ledger.records import TransactionType
@@ -61,7 +61,7 @@ def report(start: datetime | None, end: datetime | None, as_json: bool, page: Pa
 async def _figures(settings: Settings, start_ms: int, end_ms: int, *, is_shown: bool) -> Report:
     figures = Report(start_ms, end_ms)
     async with opened_database(settings) as database:
-        inquiries = MongoInquiries(database)
+        inquiries = MongoInquiries(database, encryption_of(settings))
         total, passed = await inquiries.ledger_size(), 0
         with Progress(total, 0, is_shown=is_shown, label="adding up") as progress:
             async for amounts in inquiries.moved_before(start_ms):

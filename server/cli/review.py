@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import click
 
-from server.cli.operate import loaded_settings, opened_database, opened_ledger
+from server.cli.operate import encryption_of, loaded_settings, opened_database, opened_ledger
 from server.commit.committer import Committer
 from server.commit.errors import Rejected
 from server.ledger.commands import AdjustWallet, DismissEvent, TieToTopup
 from server.ledger.decisions import EventReply
 from server.ledger.money import Money, is_currency
 from server.ledger.records import EventMoney, EventOutcome, GatewayEvent
-from server.store.connection import Database
 from server.store.queries import MongoGatewayRecords, MongoQueries
 
 _MOST: Final = 1_000
@@ -46,8 +45,9 @@ def list_events(limit: int, as_json: bool) -> None:
     """List the events that wait, oldest first."""
 
     async def run() -> list[GatewayEvent]:
-        async with opened_database(loaded_settings()) as database:
-            return await MongoGatewayRecords(database).waiting(limit)
+        settings = loaded_settings()
+        async with opened_database(settings) as database:
+            return await MongoGatewayRecords(database, encryption_of(settings)).waiting(limit)
 
     events = asyncio.run(run())
     if as_json:
@@ -70,8 +70,9 @@ def show(event_key: str, as_json: bool) -> None:
     """Show an event whole: why it waits, what came, and what can be done."""
 
     async def run() -> GatewayEvent:
-        async with opened_database(loaded_settings()) as database:
-            return await _event(database, event_key)
+        settings = loaded_settings()
+        async with opened_database(settings) as database:
+            return await _event(MongoGatewayRecords(database, encryption_of(settings)), event_key)
 
     event = asyncio.run(run())
     if as_json:
@@ -111,11 +112,14 @@ def resolve(
     amount = _money(credit[1]) if credit is not None else None
 
     async def run() -> tuple[str, list[str]]:
-        async with opened_ledger(loaded_settings()) as (database, committer):
-            event = await _event(database, event_key)
+        settings = loaded_settings()
+        encryption = encryption_of(settings)
+        async with opened_ledger(settings) as (database, committer):
+            records = MongoGatewayRecords(database, encryption)
+            event = await _event(records, event_key)
             command: TieToTopup | AdjustWallet | DismissEvent
             if topup_id is not None:
-                command = await _tie(MongoQueries(database), event, topup_id, by, why)
+                command = await _tie(MongoQueries(database, encryption), event, topup_id, by, why)
             elif credit is not None and amount is not None:
                 command = AdjustWallet(event_key, event.settlement_key, credit[0], amount, by, why)
             else:
@@ -125,8 +129,8 @@ def resolve(
             except Rejected as error:
                 raise ReviewRefused(error.rejection.message) from None
             assert isinstance(reply, EventReply)  # noqa: S101 - what these commands reply
-            also = await _settle_others(database, committer, event, by)
-            settled = (await _event(database, event_key)).resolution
+            also = await _settle_others(records, committer, event, by)
+            settled = (await _event(records, event_key)).resolution
             assert settled is not None  # noqa: S101 - it was just settled
             return settled.transaction_id, also
 
@@ -136,22 +140,22 @@ def resolve(
         click.echo(f"resolved too, since it tells of the same: {key}")
 
 
-async def _event(database: Database, key: str) -> GatewayEvent:
-    event = await MongoGatewayRecords(database).event(key)
+async def _event(records: MongoGatewayRecords, key: str) -> GatewayEvent:
+    event = await records.event(key)
     if event is None:
         raise ReviewRefused(f"There is no event {key}; `wallet-payment review list` names them.")
     return event
 
 
 async def _settle_others(
-    database: Database, committer: Committer, event: GatewayEvent, by: str
+    records: MongoGatewayRecords, committer: Committer, event: GatewayEvent, by: str
 ) -> list[str]:
     """Take the other events about the same off the list; return their keys.
 
     Where that stops half-way, nothing is lost: what is settled cannot be settled again with money.
     """
     settled = []
-    for other in await MongoGatewayRecords(database).waiting_about_the_same(event):
+    for other in await records.waiting_about_the_same(event):
         key = other.received.key
         try:
             await committer.submit(DismissEvent(key, by, f"Settled with {event.received.key}."))

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from server.cli.answers import DATE, time_ms_of
-from server.cli.operate import loaded_settings, opened_database
+from server.cli.operate import encryption_of, loaded_settings, opened_database
 from server.cli.statement_forms import Csv, JsonLines, Page, Statement, Table, Writer
 from server.config import Settings
 from server.ledger.records import Transaction, WalletKey
@@ -67,7 +67,7 @@ async def _write(
     settings: Settings, wallet: WalletKey, time: tuple[int, int], writer: Writer
 ) -> None:
     async with opened_database(settings) as database:
-        inquiries = MongoInquiries(database)
+        inquiries = MongoInquiries(database, encryption_of(settings))
         opening = await inquiries.balance_before(wallet, time[0])
         statement = Statement(wallet, *time, opening=opening, closing=opening)
         writer.begin(statement)

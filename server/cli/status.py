@@ -7,11 +7,12 @@ from typing import Any, Final
 import click
 
 from server.cli.answers import money_json, money_text, print_fields, print_json, time_text
-from server.cli.operate import loaded_settings, opened_database
+from server.cli.operate import encryption_of, loaded_settings, opened_database
 from server.ledger.money import Money
 from server.ledger.records import GatewayEvent, Order, Topup, Transaction, Wallet, WalletState
 from server.queries import TransactionFilter
 from server.store.connection import Database
+from server.store.encryption import Encryption
 from server.store.inquiries import MongoInquiries
 from server.store.queries import MongoQueries
 
@@ -33,8 +34,9 @@ def status(name: str, as_json: bool) -> None:
     """
 
     async def run() -> list[Record]:
-        async with opened_database(loaded_settings()) as database:
-            return await _records(database, name)
+        settings = loaded_settings()
+        async with opened_database(settings) as database:
+            return await _records(database, encryption_of(settings), name)
 
     records = asyncio.run(run())
     if as_json:
@@ -48,8 +50,9 @@ def status(name: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-async def _records(database: Database, name: str) -> list[Record]:
-    inquiries, queries = MongoInquiries(database), MongoQueries(database)
+async def _records(database: Database, encryption: Encryption, name: str) -> list[Record]:
+    inquiries = MongoInquiries(database, encryption)
+    queries = MongoQueries(database, encryption)
     found = [
         _topup(topup, await inquiries.events_of_topup(topup.topup_id))
         for topup in await inquiries.topups(name, _GATEWAYS)

@@ -14,6 +14,7 @@ from server.commit.lane import BatchLimit, Lane, Observer, Pending, RetryPolicy
 from server.commit.port import Store
 from server.ledger.commands import Command, lane_key
 from server.ledger.decisions import Reply
+from server.ledger.limits import NO_LIMITS, Limits
 
 _CANCEL_SECONDS: Final = 1.0
 """How long a lane may take to give up: it says so to the store, which may hang."""
@@ -64,6 +65,7 @@ class Committer:
         observer: Observer,
         settings: CommitSettings | None = None,
         *,
+        limits: Limits = NO_LIMITS,
         now_ms: Callable[[], int] = wall_clock_ms,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -76,6 +78,7 @@ class Committer:
                 now_ms=now_ms,
                 jitter=jitter,
                 observer=observer,
+                limits=limits,
             )
             for _ in range(self._settings.lanes)
         ]

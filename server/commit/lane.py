@@ -30,6 +30,7 @@ from server.commit.port import (
 from server.ledger.commands import Command, Needs
 from server.ledger.decide import decide
 from server.ledger.decisions import Decision, Reply
+from server.ledger.limits import Limits
 from server.ledger.rejection import Rejection
 from server.ledger.state import ChangeSet, State
 
@@ -129,6 +130,7 @@ class Lane:
         now_ms: Callable[[], int],
         jitter: Callable[[], float],
         observer: Observer,
+        limits: Limits,
     ) -> None:
         self._store = store
         self._limit = limit
@@ -136,6 +138,7 @@ class Lane:
         self._now_ms = now_ms
         self._jitter = jitter
         self._observer = observer
+        self._limits = limits
         self._memory = Memory()
         self._queue: deque[Pending] = deque()
         self._is_closing = False
@@ -206,7 +209,7 @@ class Lane:
 
         The first time it is decided on what is remembered, as long as that ends in writes alone.
         """
-        needs = Needs()
+        needs = Needs(has_limits=bool(self._limits))
         for pending in batch:
             needs.add(pending.command)
         recalled = self._memory.recall(needs) if is_first else None
@@ -239,6 +242,7 @@ class Lane:
     def _decide_all(self, batch: Sequence[Pending], state: State) -> "_Decided":
         """Decide one command after another, each on what the ones before it changed."""
         now_ms = self._now_ms()
+        state.limits = self._limits
         decided = _Decided()
         for pending in batch:
             try:

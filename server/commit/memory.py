@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from server.ledger.commands import Needs
-from server.ledger.records import Wallet
+from server.ledger.records import Standing, Wallet
 from server.ledger.state import State
 
 MAX_CUSTOMERS: Final = 20_000
@@ -25,11 +25,13 @@ class Recalled:
 
     needs: Needs
     wallets: dict[str, dict[str, Wallet]]
+    standings: dict[str, Standing | None]
     missing: Needs
 
     def complete(self, state: State) -> None:
         """Add what is remembered to what was loaded; requests' keys are taken to be new."""
         state.wallets |= self.wallets
+        state.standings |= self.standings
         for key in self.needs.transactions_by_key:
             state.transactions_by_key.setdefault(key, None)
         for key in self.needs.topups_by_key:
@@ -46,6 +48,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._wallets: OrderedDict[str, dict[str, Wallet]] = OrderedDict()
+        self._standings: dict[str, Standing | None] = {}
+        """Of the same customers, where wallets have limits: whoever sets a tier writes them too."""
         self._wary = 0
 
     def recall(self, needs: Needs) -> Recalled | None:
@@ -57,7 +61,7 @@ class Memory:
         known = {
             customer: dict(self._wallets[customer])
             for customer in needs.wallets_of
-            if customer in self._wallets
+            if customer in self._wallets and customer not in needs.unwritten
         }
         missing = replace(
             needs,
@@ -65,19 +69,24 @@ class Memory:
             transactions_by_key=needs.transactions_by_key - needs.own_keys,
             topups_by_key=needs.topups_by_key - needs.own_keys,
         )
-        return Recalled(needs, known, missing)
+        standings = {one: self._standings[one] for one in known} if needs.has_limits else {}
+        return Recalled(needs, known, standings, missing)
 
     def learn(self, state: State) -> None:
         """Remember the wallets as a batch left them, once it is written."""
         for customer, wallets in state.wallets.items():
             self._wallets[customer] = wallets
             self._wallets.move_to_end(customer)
+            if customer in state.standings:
+                self._standings[customer] = state.standings[customer]
         while len(self._wallets) > MAX_CUSTOMERS:
-            self._wallets.popitem(last=False)
+            customer, _ = self._wallets.popitem(last=False)
+            self._standings.pop(customer, None)
 
     def forget(self, customers: Iterable[str], *, is_wary: bool) -> None:
         """Forget what may be wrong by now; a wary one relies on nothing for a while."""
         for customer in customers:
             self._wallets.pop(customer, None)
+            self._standings.pop(customer, None)
         if is_wary:
             self._wary = _WARY_BATCHES

@@ -19,6 +19,9 @@ from server.config.values import read_key_set, shared_secrets
 from server.config.watch import WatchSettings
 from server.config.work import WorkSettings
 
+DEVELOPMENT_KEY_ID: Final = "development"
+"""The name of the keys that `up` makes for itself."""
+
 DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
 
@@ -140,6 +143,8 @@ class Settings(
         found = []
         if any(secret.startswith(DEVELOPMENT_PREFIX) for secret in shared_secrets(self.jwt_keys)):
             found.append("WALLET_JWT_KEYS")
+        if any(key.key_id == DEVELOPMENT_KEY_ID for key in self.encryption()):
+            found.append("WALLET_ENCRYPTION_KEYS")
         found += [
             f"WALLET_{name.upper()}"
             for name in GATEWAY_SECRETS

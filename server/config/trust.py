@@ -5,6 +5,11 @@ from pydantic_settings import BaseSettings
 
 from server import seal_keys
 from server.config.values import ALGORITHMS, CommaSeparated, content_of, read_key_set
+from server.encryption_keys import (
+    EncryptionKey,
+    provided_encryption_keys,
+    read_encryption_keys,
+)
 
 
 class TrustSettings(BaseSettings):
@@ -21,6 +26,16 @@ class TrustSettings(BaseSettings):
         default=SecretStr(""),
         description="Keys that tokens are verified with: a JSON Web Key Set, inline or as "
         "@/path/to/file. Each key has `kid` and `alg`.",
+    )
+    encryption_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys that metadata and gateways' events are encrypted with at rest, id:base64 "
+        "each, comma-separated, current first, inline or as @/path/to/file. Empty: not encrypted.",
+    )
+    encryption_key_provider: str = Field(
+        default="",
+        description="A function that returns those keys in the same form, package.module:name, "
+        "instead of WALLET_ENCRYPTION_KEYS.",
     )
     seal_key: SecretStr = Field(
         default=SecretStr(""),
@@ -47,6 +62,25 @@ class TrustSettings(BaseSettings):
         if value.get_secret_value():
             read_key_set(value)
         return value
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _readable_encryption_keys(cls, value: SecretStr) -> SecretStr:
+        read_encryption_keys(content_of(value.get_secret_value()))
+        return value
+
+    @field_validator("encryption_key_provider")
+    @classmethod
+    def _known_provider(cls, value: str) -> str:
+        if value:
+            provided_encryption_keys(value)
+        return value
+
+    def encryption(self) -> tuple[EncryptionKey, ...]:
+        """Return the keys that values are encrypted with at rest, the current one first."""
+        if self.encryption_key_provider:
+            return provided_encryption_keys(self.encryption_key_provider)
+        return read_encryption_keys(content_of(self.encryption_keys.get_secret_value()))
 
     @field_validator("seal_key")
     @classmethod

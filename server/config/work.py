@@ -1,7 +1,10 @@
 """Settings of the work itself: how long a top-up lives, how much is committed at once."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
+
+from server.config.limits import read_limits
+from server.ledger.limits import Limits
 
 
 class WorkSettings(BaseSettings):
@@ -55,6 +58,21 @@ class WorkSettings(BaseSettings):
         le=3_600,
         description="How long a reader of events may take nothing before its stream is ended.",
     )
+    limits: str = Field(
+        default="",
+        description="What wallets may take, hold and spend, by tier and currency: JSON, inline or "
+        "as @/path/to/file. Empty: no limits.",
+    )
     shutdown_grace_seconds: float = Field(
         default=5.0, ge=0, le=300, description="How long a stopping server lets calls finish."
     )
+
+    @field_validator("limits")
+    @classmethod
+    def _readable_limits(cls, value: str) -> str:
+        read_limits(value)
+        return value
+
+    def wallet_limits(self) -> Limits:
+        """Return the limits of wallets."""
+        return read_limits(self.limits)

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from server.ledger import chain
-from server.ledger.posting import MAY_OWE, gateway_account, orders_account, wallet_account
+from server.ledger.posting import (
+    MAY_OWE,
+    counted,
+    gateway_account,
+    orders_account,
+    wallet_account,
+)
 from server.ledger.records import (
     Posting,
     Transaction,
@@ -15,6 +21,7 @@ from server.ledger.records import (
     WalletKey,
     WalletState,
 )
+from server.ledger.usage import NO_USAGE, UNCOUNTED, Usage
 
 
 class RecordKind(StrEnum):
@@ -57,6 +64,7 @@ class WalletProof:
     balance: int = 0
     sequence: int = 0
     head_hash: str = chain.GENESIS_HASH
+    usage: Usage = NO_USAGE
 
     def check(self, entry: Transaction) -> Iterator[Difference]:
         """Compare an entry with those before it, and go on from what it says."""
@@ -89,6 +97,7 @@ class WalletProof:
         self.balance = entry.balance_after
         self.sequence = entry.sequence
         self.head_hash = entry.hash
+        self.usage = counted(self.usage, entry.type, entry.amount, entry.create_time_ms)
 
     def check_end(self, wallet: Wallet | None) -> Iterator[Difference]:
         """Compare the cached wallet with the end of its entries."""
@@ -106,6 +115,10 @@ class WalletProof:
             if cached != proven:
                 what = f"{name} is {cached} in the wallet, {proven} by its entries"
                 yield Difference(self.key, RecordKind.WALLET, account, what, minor_units)
+        proven_usage = self.usage.at(max(self.usage.time_ms, wallet.usage.time_ms))
+        if wallet.usage not in {UNCOUNTED, proven_usage}:
+            what = f"usage is {wallet.usage} in the wallet, {self.usage} by its entries"
+            yield Difference(self.key, RecordKind.WALLET, account, what)
         if self.balance < 0 and wallet.state is WalletState.ACTIVE:
             what = f"is {wallet.state} with {self.balance} by its entries: who owes is frozen"
             yield Difference(self.key, RecordKind.WALLET, account, what, self.balance)

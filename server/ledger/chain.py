@@ -144,9 +144,10 @@ def transaction_id(wallet: WalletKey, sequence: int, time_ms: int) -> str:
     return f"txn_{time}{_base32(sequence, _SEQUENCE_CHARACTERS)}{_base32_wallet(wallet)}"
 
 
-def before_transactions_at(time_ms: int) -> str:
-    """Return what sorts right before the ids of all transactions from a time on."""
-    return f"txn_{_base32_time(max(0, time_ms))}"
+def action_id(customer_id: str, what: str, version: int, time_ms: int) -> str:
+    """Return the id of an operator's action on the record of this version; ids sort by time."""
+    digest = hashlib.sha256(canonical([customer_id, what, version])).digest()
+    return "act_" + _base32_time(time_ms) + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
 
 
 def refund_id(of_transaction_id: str) -> str:
@@ -162,7 +163,7 @@ def topup_id(idempotency: Idempotency, time_ms: int) -> str:
 
 def first_id(prefix: str, time_ms: int) -> str:
     """Return what every id of a kind sorts after that was made at a time or later, and no other."""
-    return prefix + _base32_time(time_ms)
+    return prefix + _base32_time(max(0, time_ms))
 
 
 def canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value

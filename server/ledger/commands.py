@@ -180,6 +180,36 @@ class DismissEvent:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class FreezeWallet:
+    """Let a wallet spend nothing until a person unfreezes it."""
+
+    customer_id: str
+    currency_code: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnfreezeWallet:
+    """Let a wallet that a person froze spend again."""
+
+    customer_id: str
+    currency_code: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetTier:
+    """Give a customer's wallets the limits of a tier; the empty one is the default."""
+
+    customer_id: str
+    tier: str
+    by: str
+    why: str
+
+
 Command = (
     PayOrder
     | RefundOrder
@@ -194,6 +224,9 @@ Command = (
     | TieToTopup
     | AdjustWallet
     | DismissEvent
+    | FreezeWallet
+    | UnfreezeWallet
+    | SetTier
 )
 
 
@@ -201,6 +234,8 @@ Command = (
 class Needs:
     """The names of the records that commands need to be decided; it grows with each command."""
 
+    has_limits: bool = False
+    """Whether wallets have limits, by which a wallet's customer's standing is needed with it."""
     customers: set[str] = field(default_factory=set)
     """Customers whose existence is asked for."""
     wallets_of: set[str] = field(default_factory=set)
@@ -215,6 +250,13 @@ class Needs:
     credits: set[GatewayPaymentKey] = field(default_factory=set)
     """Gateways' payments of which is asked whether they were credited."""
     events: set[str] = field(default_factory=set)
+    standings_of: set[str] = field(default_factory=set)
+    """Customers whose standing is needed also where wallets have no limits."""
+    open_topups_of: set[str] = field(default_factory=set)
+    """Customers whose top-ups are needed, all that can still be paid."""
+    unwritten: set[str] = field(default_factory=set)
+    """Customers of whom a command relies on what it does not write, so that no commit finds out
+    whether that still is as it was remembered."""
 
     def add(self, command: Command) -> None:
         """Add what `command` needs."""
@@ -229,8 +271,11 @@ class Needs:
                 self.customers.add(command.customer_id)
                 self.topups_by_key.add(command.idempotency_key)
                 self.own_keys.add(command.idempotency_key)
+                self._add_limits_of_topup(command.customer_id)
             case OpenTopup() | ReleaseToken() | ExpireTopup():
                 self.topups.add(command.topup_id)
+            case FreezeWallet() | UnfreezeWallet() | SetTier():
+                self._add_for_operator(command)
             case ClaimToken():
                 self.topups.add(command.topup_id)
                 self.events.add(command.event.key)
@@ -239,8 +284,7 @@ class Needs:
                 self.wallets_of.add(command.customer_id)
                 self.credits.add(command.payment_key)
                 self.events.add(command.event.key)
-                if command.pay_order_id:
-                    self.orders.add(command.pay_order_id)
+                self._add_credit(command.customer_id, command.pay_order_id)
             case ApplyReversal():
                 self.topups.add(command.topup_id)
                 self.wallets_of.add(command.customer_id)
@@ -253,8 +297,7 @@ class Needs:
                 self.topups.add(command.topup_id)
                 self.wallets_of.add(command.customer_id)
                 self.credits.add(GatewayPaymentKey(command.gateway, command.payment_id))
-                if command.pay_order_id:
-                    self.orders.add(command.pay_order_id)
+                self._add_credit(command.customer_id, command.pay_order_id)
             case AdjustWallet():
                 self.events.add(command.event_key)
                 self.customers.add(command.customer_id)
@@ -263,6 +306,32 @@ class Needs:
                     self.transactions_by_key.add(command.settlement_key)
             case DismissEvent():
                 self.events.add(command.event_key)
+
+    def standings(self) -> set[str]:
+        """Return the customers whose standing is needed: with limits, of each wallet."""
+        return self.standings_of | self.wallets_of if self.has_limits else self.standings_of
+
+    def _add_limits_of_topup(self, customer_id: str) -> None:
+        """Add what the limits of a top-up are checked by; it writes no wallet."""
+        if self.has_limits:
+            self.wallets_of.add(customer_id)
+            self.open_topups_of.add(customer_id)
+            self.unwritten.add(customer_id)
+
+    def _add_for_operator(self, command: FreezeWallet | UnfreezeWallet | SetTier) -> None:
+        """Add the wallets, for a tier with whether the customer exists and which tier it has."""
+        self.wallets_of.add(command.customer_id)
+        if isinstance(command, SetTier):
+            self.customers.add(command.customer_id)
+            self.standings_of.add(command.customer_id)
+            self.unwritten.add(command.customer_id)
+
+    def _add_credit(self, customer_id: str, pay_order_id: str) -> None:
+        """Add the order that a credit pays; the wallet that it is paid from may be a new one."""
+        if pay_order_id:
+            self.orders.add(pay_order_id)
+            if self.has_limits:
+                self.unwritten.add(customer_id)
 
 
 def lane_key(command: Command) -> str:

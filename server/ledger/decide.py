@@ -1,6 +1,6 @@
 """`decide`: what a command does to the state it meets. All rules of money hang from here."""
 
-from server.ledger import events, orders, payments, reversals, review, tokens, topups
+from server.ledger import events, operators, orders, payments, reversals, review, tokens, topups
 from server.ledger.commands import (
     AdjustWallet,
     ApplyPayment,
@@ -10,12 +10,15 @@ from server.ledger.commands import (
     CreateTopup,
     DismissEvent,
     ExpireTopup,
+    FreezeWallet,
     OpenTopup,
     PayOrder,
     RecordEvent,
     RefundOrder,
     ReleaseToken,
+    SetTier,
     TieToTopup,
+    UnfreezeWallet,
 )
 from server.ledger.decisions import Decision
 from server.ledger.state import State
@@ -54,3 +57,9 @@ def decide(state: State, command: Command, now_ms: int) -> Decision:
             return review.adjust_wallet(state, command, now_ms)
         case DismissEvent():
             return review.dismiss(state, command, now_ms)
+        case FreezeWallet():
+            return operators.freeze(state, command, now_ms)
+        case UnfreezeWallet():
+            return operators.unfreeze(state, command, now_ms)
+        case SetTier():
+            return operators.set_tier(state, command, now_ms)

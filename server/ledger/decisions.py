@@ -6,6 +6,7 @@ from server.ledger.records import (
     EventOutcome,
     Order,
     Refund,
+    Standing,
     TokenClaim,
     Topup,
     Transaction,
@@ -57,7 +58,23 @@ class TokenReply:
     topup: Topup
 
 
-Reply = PaymentReply | RefundReply | TopupReply | EventReply | TokenReply
+@dataclass(frozen=True, slots=True)
+class WalletReply:
+    """A wallet as it now is."""
+
+    wallet: Wallet
+
+
+@dataclass(frozen=True, slots=True)
+class StandingReply:
+    """What limits a customer now has."""
+
+    standing: Standing
+
+
+Reply = (
+    PaymentReply | RefundReply | TopupReply | EventReply | TokenReply | WalletReply | StandingReply
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Final
 from server.ledger import chain
 from server.ledger.commands import PayOrder, RefundOrder
 from server.ledger.decisions import Accepted, Decision, PaymentReply, RefundReply
+from server.ledger.limits import WalletLimits, refuse_payment
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS, Money
 from server.ledger.posting import Cause, empty_wallet, orders_account, post
 from server.ledger.records import (
@@ -44,9 +45,17 @@ def pay(state: State, command: PayOrder, now_ms: int) -> Decision:
         metadata=command.metadata,
         idempotency=idempotency,
     )
-    wallet = state.wallet(WalletKey(command.customer_id, command.amount.currency_code))
+    key = WalletKey(command.customer_id, command.amount.currency_code)
     order = state.orders[command.order_id]
-    return pay_from(wallet, order, command.customer_id, command.amount, cause, now_ms)
+    return pay_from(
+        state.wallet(key),
+        order,
+        command.customer_id,
+        command.amount,
+        cause,
+        now_ms,
+        limits=state.limits_of(key),
+    )
 
 
 def pay_from(
@@ -56,6 +65,8 @@ def pay_from(
     amount: Money,
     cause: Cause,
     now_ms: int,
+    *,
+    limits: WalletLimits | None,
 ) -> Decision:
     """Decide the payment of `cause.order_id` from the customer's `wallet`."""
     refusal = _refuse_order(order, cause.order_id, customer_id, amount)
@@ -71,6 +82,9 @@ def pay_from(
     balance = 0 if wallet is None else wallet.balance
     if wallet is None or balance < amount.minor_units:
         return _insufficient_funds(customer_id, balance, amount)
+    refusal = refuse_payment(limits, wallet.key, wallet, amount.minor_units, now_ms)
+    if refusal is not None:
+        return refusal
     wallet, transaction = post(
         wallet,
         TransactionType.PAYMENT,

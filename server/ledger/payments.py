@@ -9,6 +9,7 @@ from typing import Final
 from server.ledger.commands import ApplyPayment
 from server.ledger.decisions import Decision, PaymentReply
 from server.ledger.events import Effect, apply_report
+from server.ledger.limits import passed_by_credit
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS
 from server.ledger.orders import pay_from
 from server.ledger.posting import Cause, empty_wallet, gateway_account, post
@@ -111,6 +112,7 @@ def _credit(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) ->
         ),
         now_ms,
     )
+    passed = passed_by_credit(state.limits_of(key), wallet)
     topup = replace(
         topup,
         state=TopupState.CREDITED,
@@ -121,6 +123,7 @@ def _credit(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) ->
         poll_time_ms=None,
         update_time_ms=now_ms,
         version=topup.version + 1,
+        passed_limits=passed,
     )
     entries = [transaction]
     orders: tuple[Order, ...] = ()
@@ -142,7 +145,8 @@ def _credit(state: State, topup: Topup, payment: GatewayPayment, now_ms: int) ->
         orders=orders,
         topups=(topup,),
     )
-    return Effect(EventOutcome.APPLIED, topup, changes)
+    reason = f"Credited beyond {', '.join(passed)}: it was captured." if passed else ""
+    return Effect(EventOutcome.APPLIED, topup, changes, reason)
 
 
 def _pay_order(
@@ -151,7 +155,15 @@ def _pay_order(
     """Decide the payment of the top-up's order from the wallet as it is after the credit."""
     cause = Cause(order_id=order.order_id, topup_id=topup.topup_id, metadata=topup.metadata)
     recorded = state.orders[order.order_id]
-    return pay_from(wallet, recorded, topup.customer_id, order.amount, cause, now_ms)
+    return pay_from(
+        wallet,
+        recorded,
+        topup.customer_id,
+        order.amount,
+        cause,
+        now_ms,
+        limits=state.limits_of(wallet.key),
+    )
 
 
 def _failed(topup: Topup, payment: GatewayPayment, report_time_ms: int, now_ms: int) -> Effect:

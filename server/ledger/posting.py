@@ -17,6 +17,7 @@ from server.ledger.records import (
     WalletKey,
     WalletState,
 )
+from server.ledger.usage import Usage
 
 MAY_OWE: Final = frozenset({TransactionType.REVERSAL, TransactionType.ADJUSTMENT})
 """What a gateway took, by its report or settled by a person: it may bring a wallet below zero."""
@@ -146,8 +147,21 @@ def post(
         create_time_ms=wallet.create_time_ms,
         update_time_ms=time_ms,
         version=wallet.version + 1,
+        usage=counted(wallet.usage, transaction_type, amount, time_ms),
     )
     return wallet, transaction
+
+
+def counted(usage: Usage, transaction_type: TransactionType, amount: int, time_ms: int) -> Usage:
+    """Return what went through a wallet after an entry: top-ups and payments count, both gross.
+
+    A refund does not give back what was spent, nor a reversal what was topped up.
+    """
+    if transaction_type is TransactionType.PAYMENT:
+        return usage.with_payment(-amount, time_ms)
+    if transaction_type is TransactionType.TOPUP:
+        return usage.with_topup(amount, time_ms)
+    return usage
 
 
 def _freeze_or_thaw(wallet: Wallet, balance: int) -> tuple[WalletState, FreezeCause]:

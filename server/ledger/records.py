@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from server.ledger.money import Money
+from server.ledger.usage import NO_USAGE, Usage
 
 NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
 """No notes of the caller."""
@@ -76,11 +77,51 @@ class Wallet:
     update_time_ms: int
     version: int
     """How often this record was written; 0 where it does not exist yet."""
+    usage: Usage = NO_USAGE
+    """What went through it in the running hour, day and month."""
 
     @property
     def key(self) -> WalletKey:
         """The wallet's name."""
         return WalletKey(self.customer_id, self.currency_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What limits a customer has; written by each start of a top-up that is limited.
+
+    Two of those at once meet here, so that they cannot pass a limit together.
+    """
+
+    customer_id: str
+    tier: str
+    """Empty where none was set: the default one."""
+    version: int
+    """How often this record was written; 0 where it does not exist yet."""
+
+
+class OperatorActionKind(StrEnum):
+    """What a person may do to a customer's wallets."""
+
+    FREEZE = "FREEZE"
+    UNFREEZE = "UNFREEZE"
+    SET_TIER = "SET_TIER"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorAction:
+    """The record of what a person did, and why; it never changes once it is written."""
+
+    action_id: str
+    kind: OperatorActionKind
+    customer_id: str
+    currency_code: str
+    """Empty where it concerns all wallets of the customer."""
+    tier: str
+    """The tier that was set; empty otherwise."""
+    by: str
+    why: str
+    time_ms: int
 
 
 class TransactionType(StrEnum):
@@ -299,6 +340,8 @@ class Topup:
     """Since when a wallet's token is on its way to the gateway; 0 while none is."""
     failure_version: int = 0
     """The version that noted the newest failure; 0 where none was."""
+    passed_limits: tuple[str, ...] = ()
+    """The limits that its credit went beyond: it was captured all the same."""
 
     @property
     def is_payable(self) -> bool:

@@ -8,8 +8,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a command is refused; part of the contract (`ErrorReason` in the protos).
 
-    EVENT_NOT_FOUND, EVENT_SETTLED and EVENT_MISFIT answer operators' commands alone and never leave
-    by an RPC.
+    EVENT_NOT_FOUND, EVENT_SETTLED, EVENT_MISFIT and WALLET_NOT_FOUND answer operators' commands
+    alone and never leave by an RPC.
     """
 
     CUSTOMER_NOT_FOUND = "CUSTOMER_NOT_FOUND"
@@ -29,6 +29,7 @@ class Reason(StrEnum):
     EVENT_NOT_FOUND = "EVENT_NOT_FOUND"
     EVENT_SETTLED = "EVENT_SETTLED"
     EVENT_MISFIT = "EVENT_MISFIT"
+    WALLET_NOT_FOUND = "WALLET_NOT_FOUND"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from server.ledger.limits import NO_LIMITS, OPEN_TOPUP_STATES, Limits, WalletLimits
 from server.ledger.records import (
     GatewayEvent,
     GatewayPaymentKey,
     IdempotencyKey,
+    OperatorAction,
     Order,
+    Standing,
     Topup,
     Transaction,
     Wallet,
@@ -23,11 +26,19 @@ class Changes:
     orders: tuple[Order, ...] = ()
     topups: tuple[Topup, ...] = ()
     events: tuple[GatewayEvent, ...] = ()
+    standings: tuple[Standing, ...] = ()
+    actions: tuple[OperatorAction, ...] = ()
+    """New ones."""
 
     def __bool__(self) -> bool:
         """Tell whether anything changes."""
         return bool(
-            self.wallets or self.transactions or self.orders or self.topups or self.events,
+            self.wallets
+            or self.transactions
+            or self.orders
+            or self.topups
+            or self.events
+            or self.standings,
         )
 
 
@@ -49,6 +60,17 @@ class State:
     credits: dict[GatewayPaymentKey, str | None] = field(default_factory=dict)
     """A gateway's payment -> the top-up that it was credited for, or a person's entry."""
     events: dict[str, GatewayEvent | None] = field(default_factory=dict)
+    limits: Limits = NO_LIMITS
+    """Those of the settings, under which the commands are decided."""
+    standings: dict[str, Standing | None] = field(default_factory=dict)
+    open_topups: dict[str, dict[str, Topup]] = field(default_factory=dict)
+    """Customer -> top-up id -> the top-up, of all that can still be paid."""
+
+    def limits_of(self, key: WalletKey) -> WalletLimits | None:
+        """Return the limits of a wallet; None where it has none."""
+        if not self.limits:
+            return None
+        return self.limits.of(self.standings[key.customer_id], key.currency_code)
 
     def wallet(self, key: WalletKey) -> Wallet | None:
         """Return the customer's wallet in the currency, or None before its first credit."""
@@ -69,8 +91,19 @@ class State:
         for topup in changes.topups:
             self.topups[topup.topup_id] = topup
             self.topups_by_key[topup.idempotency.key] = topup
+            if topup.customer_id in self.open_topups:
+                self._note_open(topup)
         for event in changes.events:
             self.events[event.received.key] = event
+        for standing in changes.standings:
+            self.standings[standing.customer_id] = standing
+
+    def _note_open(self, topup: Topup) -> None:
+        is_open = self.open_topups[topup.customer_id]
+        if topup.state in OPEN_TOPUP_STATES:
+            is_open[topup.topup_id] = topup
+        else:
+            is_open.pop(topup.topup_id, None)
 
 
 @dataclass(slots=True)
@@ -82,6 +115,8 @@ class ChangeSet:
     orders: dict[str, Order] = field(default_factory=dict)
     topups: dict[str, Topup] = field(default_factory=dict)
     events: dict[str, GatewayEvent] = field(default_factory=dict)
+    standings: dict[str, Standing] = field(default_factory=dict)
+    actions: list[OperatorAction] = field(default_factory=list)
 
     def add(self, changes: Changes) -> None:
         """Add what one decision changed; a later version of a record replaces an earlier one."""
@@ -94,9 +129,17 @@ class ChangeSet:
             self.topups[topup.topup_id] = topup
         for event in changes.events:
             self.events[event.received.key] = event
+        for standing in changes.standings:
+            self.standings[standing.customer_id] = standing
+        self.actions.extend(changes.actions)
 
     def __bool__(self) -> bool:
         """Tell whether anything changes."""
         return bool(
-            self.wallets or self.transactions or self.orders or self.topups or self.events,
+            self.wallets
+            or self.transactions
+            or self.orders
+            or self.topups
+            or self.events
+            or self.standings,
         )

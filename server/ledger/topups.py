@@ -1,18 +1,16 @@
 """The rules of a top-up before its payment: from the first request to the end of its time."""
 
 from dataclasses import replace
-from typing import Final
 
 from server.ledger import chain
 from server.ledger.commands import CreateTopup, ExpireTopup, OpenTopup
 from server.ledger.decisions import Accepted, Decision, TopupReply
 from server.ledger.events import topup_not_found
+from server.ledger.limits import OPEN_TOPUP_STATES, WalletLimits, refuse_payment, refuse_topup
 from server.ledger.orders import customer_not_found, key_reused
-from server.ledger.records import Topup, TopupState
+from server.ledger.records import Standing, Topup, TopupState, WalletKey
 from server.ledger.rejection import Reason, Rejection
 from server.ledger.state import Changes, State
-
-_UNPAID: Final = frozenset({TopupState.CREATED, TopupState.PENDING, TopupState.FAILED})
 
 
 def create(state: State, command: CreateTopup, now_ms: int) -> Decision:
@@ -37,6 +35,12 @@ def create(state: State, command: CreateTopup, now_ms: int) -> Decision:
                 "order_currency_code": order.amount.currency_code,
             },
         )
+    key = WalletKey(command.customer_id, command.amount.currency_code)
+    limits = state.limits_of(key)
+    if limits is not None:
+        refusal = _refuse_for_limits(state, command, key, limits, now_ms)
+        if refusal is not None:
+            return refusal
     topup = Topup(
         topup_id=chain.topup_id(idempotency, now_ms),
         customer_id=command.customer_id,
@@ -63,7 +67,26 @@ def create(state: State, command: CreateTopup, now_ms: int) -> Decision:
         idempotency=idempotency,
         version=1,
     )
-    return Accepted(TopupReply(topup), Changes(topups=(topup,)))
+    standings = () if limits is None else (_met(state, command.customer_id),)
+    return Accepted(TopupReply(topup), Changes(topups=(topup,), standings=standings))
+
+
+def _refuse_for_limits(
+    state: State, command: CreateTopup, key: WalletKey, limits: WalletLimits, now_ms: int
+) -> Rejection | None:
+    """Check the top-up, and the payment of the order that it is for, against the limits."""
+    wallet, open_topups = state.wallet(key), state.open_topups[key.customer_id].values()
+    amount, order = command.amount.minor_units, command.pay_order
+    refusal = refuse_topup(limits, key, wallet, open_topups, amount, now_ms)
+    if refusal is not None or order is None:
+        return refusal
+    return refuse_payment(limits, key, wallet, order.amount.minor_units, now_ms)
+
+
+def _met(state: State, customer_id: str) -> Standing:
+    """Return the customer's standing as written once more, so that of two at once one waits."""
+    standing = state.standings[customer_id] or Standing(customer_id, "", 0)
+    return replace(standing, version=standing.version + 1)
 
 
 def open_for_payment(state: State, command: OpenTopup, now_ms: int) -> Decision:
@@ -90,7 +113,7 @@ def expire(state: State, command: ExpireTopup, now_ms: int) -> Decision:
     topup = state.topups[command.topup_id]
     if topup is None or topup.customer_id != command.customer_id:
         return topup_not_found(command.customer_id, command.topup_id)
-    if topup.state not in _UNPAID or now_ms < topup.expire_time_ms:
+    if topup.state not in OPEN_TOPUP_STATES or now_ms < topup.expire_time_ms:
         return Accepted(TopupReply(topup), Changes())
     topup = replace(
         topup, state=TopupState.EXPIRED, update_time_ms=now_ms, version=topup.version + 1

@@ -21,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
 from server.rpc.auth import Authenticator, Caller
+from server.rpc.card_numbers import has_card_number
 from server.rpc.customer_limit import as_told_to, check_customer
 from server.rpc.errors import InvalidArgument, RetryLater, RpcError, Violation, as_rpc_error
 from server.rpc.rate_limits import CallLimits, RateLimits
@@ -275,4 +276,6 @@ def _metadata(context: Context) -> tuple[str | None, str]:
             authorization = value
         elif key == _CORRELATION_ID and isinstance(value, str):
             correlation_id = value[:_MAX_CORRELATION_ID]
-    return authorization, correlation_id or secrets.token_hex(8)
+    if not correlation_id or has_card_number(correlation_id):
+        correlation_id = secrets.token_hex(8)
+    return authorization, correlation_id

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from server.feed import EventFilter, HistoryPosition, WalletEventType
-from server.ledger.chain import before_transactions_at
+from server.ledger.chain import first_id
 from server.ledger.commands import CreateTopup, PayOrder, RefundOrder
 from server.ledger.money import MAX_AMOUNT_MINOR_UNITS, Money, is_currency
 from server.ledger.records import (
@@ -18,6 +18,7 @@ from server.ledger.records import (
     TransactionType,
 )
 from server.queries import TransactionFilter
+from server.rpc.card_numbers import has_card_number
 from server.rpc.errors import InvalidArgument, Violation
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -79,7 +80,13 @@ class Fields:
                 if not value
                 else "takes 1 to 255 printable ASCII characters",
             )
+        self.no_card_number("idempotency_key", value)
         return value
+
+    def no_card_number(self, field: str, value: str) -> None:
+        """Refuse what nothing here may keep; it is not told back."""
+        if has_card_number(value):
+            self.wrong(field, "looks like a card number: card numbers may not be sent here")
 
     def name(self, field: str, value: str) -> str:
         """Take the name of a gateway or a method."""
@@ -111,6 +118,7 @@ class Fields:
             self.wrong(field, f"takes at most {most} characters")
         if "\x00" in value:
             self.wrong(field, "has a NUL character")
+        self.no_card_number(field, value)
         return value
 
     def metadata(self, given: Mapping[str, str]) -> Mapping[str, str]:
@@ -124,7 +132,10 @@ class Fields:
                 self.wrong(
                     "metadata", "takes keys of 1 to 40 letters, digits or _.- as in `cart_id`"
                 )
-            self.text(f"metadata.{key[:40]}", value, _MAX_METADATA_VALUE)
+            if has_card_number(key):
+                self.wrong("metadata", "has a key that looks like a card number")
+            else:
+                self.text(f"metadata.{key[:40]}", value, _MAX_METADATA_VALUE)
         return dict(given)
 
     def url(self, field: str, value: str) -> str:
@@ -141,6 +152,7 @@ class Fields:
             is_good = False
         if not is_good or len(value) > _MAX_URL:
             self.wrong(field, f"is an https URL of at most {_MAX_URL} characters")
+        self.no_card_number(field, value)
         return value
 
     def time_ms(self, field: str, message: Timestamp) -> int:
@@ -304,8 +316,8 @@ def watched_events(
     if request.HasField("start_time"):
         if request.cursor:
             fields.wrong("start_time", "cannot be given with `cursor`, which says where to start")
-        first_id = before_transactions_at(fields.time_ms("start_time", request.start_time))
-        start = HistoryPosition(first_id, first_id)
+        before = first_id("txn_", fields.time_ms("start_time", request.start_time))
+        start = HistoryPosition(before, before)
     fields.check()
     return EventFilter(request.customer_id, frozenset(types)), start
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from server.ledger.books import WalletProof
 from server.ledger.records import WalletKey
+from server.ledger.usage import Usage, Window
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Phase(StrEnum):
@@ -94,6 +95,9 @@ def read_state(text: str, identity: str) -> BooksState:
             report[name] = Counter(report[name])
         if proof is not None:
             proof["key"] = WalletKey(*proof["key"])
+            usage = proof["usage"]
+            windows = {name: Window(*usage[name]) for name in ("hour", "day", "month")}
+            proof["usage"] = Usage(usage["time_ms"], **windows)
         return BooksState(
             report=BooksReport(**report),
             phase=Phase(content.pop("phase")),

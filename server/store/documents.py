@@ -20,6 +20,8 @@ from server.ledger.records import (
     GatewayEvent,
     Idempotency,
     IdempotencyKey,
+    OperatorAction,
+    OperatorActionKind,
     Order,
     OrderPaymentMethod,
     OrderPaymentState,
@@ -32,6 +34,7 @@ from server.ledger.records import (
     Reversal,
     ReversalKind,
     ReversalState,
+    Standing,
     Topup,
     TopupState,
     Transaction,
@@ -40,6 +43,7 @@ from server.ledger.records import (
     WalletKey,
     WalletState,
 )
+from server.ledger.usage import UNCOUNTED, Usage, Window
 from server.store.connection import Document
 
 
@@ -67,6 +71,7 @@ def wallet_document(wallet: Wallet) -> Document:
         "create_time": DatetimeMS(wallet.create_time_ms),
         "update_time": DatetimeMS(wallet.update_time_ms),
         "version": Int64(wallet.version),
+        "usage": _usage_document(wallet.usage),
     }
 
 
@@ -83,6 +88,49 @@ def read_wallet(document: Document) -> Wallet:
         create_time_ms=int(document["create_time"]),
         update_time_ms=int(document["update_time"]),
         version=int(document["version"]),
+        usage=_read_usage(document["usage"]) if "usage" in document else UNCOUNTED,
+    )
+
+
+def standing_document(standing: Standing) -> Document:
+    """Write a customer's standing."""
+    return {
+        "_id": standing.customer_id,
+        "tier": standing.tier,
+        "version": Int64(standing.version),
+    }
+
+
+def read_standing(document: Document) -> Standing:
+    """Read a customer's standing."""
+    return Standing(document["_id"], document["tier"], int(document["version"]))
+
+
+def action_document(action: OperatorAction) -> Document:
+    """Write what an operator did."""
+    return {
+        "_id": action.action_id,
+        "kind": action.kind.value,
+        "customer_id": action.customer_id,
+        "currency": action.currency_code,
+        "tier": action.tier,
+        "by": action.by,
+        "why": action.why,
+        "time": DatetimeMS(action.time_ms),
+    }
+
+
+def read_action(document: Document) -> OperatorAction:
+    """Read what an operator did."""
+    return OperatorAction(
+        action_id=document["_id"],
+        kind=OperatorActionKind(document["kind"]),
+        customer_id=document["customer_id"],
+        currency_code=document["currency"],
+        tier=document["tier"],
+        by=document["by"],
+        why=document["why"],
+        time_ms=int(document["time"]),
     )
 
 
@@ -267,16 +315,7 @@ def topup_document(topup: Topup) -> Document:
     ):
         if value := getattr(topup, name):
             document[name] = value
-    if topup.pay_order is not None:
-        document["pay_order"] = {
-            "order_id": topup.pay_order.order_id,
-            "amount": Int64(topup.pay_order.amount.minor_units),
-        }
-    if topup.pay_order_outcome is not None:
-        document["pay_order_outcome"] = {
-            "transaction_id": topup.pay_order_outcome.transaction_id,
-            "failure_reason": topup.pay_order_outcome.failure_reason,
-        }
+    document |= _pay_order_fields(topup)
     if topup.checkout is not None:
         document["checkout"] = {
             "gateway_order_id": topup.checkout.gateway_order_id,
@@ -290,8 +329,12 @@ def topup_document(topup: Topup) -> Document:
         document["poll_attempts"] = topup.poll_attempts
     if topup.reversals:
         document["reversals"] = [_reversal_document(reversal) for reversal in topup.reversals]
-    if topup.metadata:
-        document["metadata"] = dict(topup.metadata)
+    for name, value in (
+        ("passed_limits", ",".join(topup.passed_limits)),
+        ("metadata", dict(topup.metadata)),
+    ):
+        if value:
+            document[name] = value
     return document
 
 
@@ -330,7 +373,24 @@ def read_topup(document: Document) -> Topup:
         version=int(document["version"]),
         token_time_ms=int(document.get("token_time") or 0),
         failure_version=int(document.get("failure_version", 0)),
+        passed_limits=tuple(filter(None, document.get("passed_limits", "").split(","))),
     )
+
+
+def _pay_order_fields(topup: Topup) -> Document:
+    """Write the order that a top-up is for, and what became of it."""
+    document: Document = {}
+    if topup.pay_order is not None:
+        document["pay_order"] = {
+            "order_id": topup.pay_order.order_id,
+            "amount": Int64(topup.pay_order.amount.minor_units),
+        }
+    if topup.pay_order_outcome is not None:
+        document["pay_order_outcome"] = {
+            "transaction_id": topup.pay_order_outcome.transaction_id,
+            "failure_reason": topup.pay_order_outcome.failure_reason,
+        }
+    return document
 
 
 def event_document(event: GatewayEvent) -> Document:
@@ -417,6 +477,31 @@ _TRANSACTION_TEXTS = (
     "gateway_payment_id",
     "gateway_reversal_id",
 )
+
+
+def _usage_document(usage: Usage) -> Document:
+    return {
+        "time": DatetimeMS(usage.time_ms),
+        "hour": _window_document(usage.hour),
+        "day": _window_document(usage.day),
+        "month": _window_document(usage.month),
+    }
+
+
+def _window_document(window: Window) -> Document:
+    """Write what counts; what is zero is left out."""
+    return {name: Int64(value) for name, value in zip(Window._fields, window, strict=True) if value}
+
+
+def _read_usage(document: Document) -> Usage:
+    return Usage(
+        int(document["time"]),
+        *(_read_window(document[name]) for name in ("hour", "day", "month")),
+    )
+
+
+def _read_window(document: Document) -> Window:
+    return Window(**{name: int(value) for name, value in document.items()})
 
 
 def _read_resolution(document: Document | None) -> Resolution | None:

@@ -38,6 +38,7 @@ from server.store.connection import (
     MomentGone,
     snapshot,
 )
+from server.store.encryption import NO_ENCRYPTION, Encryption
 
 _Result = TypeVar("_Result")
 
@@ -69,13 +70,18 @@ _ENTRIES: Final[dict[WalletEventType, Document]] = {
 class MongoEventFeed:
     """Implements the port `EventFeed`; readers wait in threads of their own."""
 
-    def __init__(self, database: Database, max_readers: int) -> None:
+    def __init__(
+        self, database: Database, max_readers: int, encryption: Encryption = NO_ENCRYPTION
+    ) -> None:
         self._database = database
+        self._encryption = encryption
         self._threads = ThreadPoolExecutor(max_readers, thread_name_prefix="event-feed")
 
     def reader(self, wanted: EventFilter, position: Position | None) -> "MongoEventReader":
         """Return a reader; see the port."""
-        return MongoEventReader(self._database.delegate, self._threads, wanted, position)
+        return MongoEventReader(
+            self._database.delegate, self._threads, self._encryption, wanted, position
+        )
 
     def close(self) -> None:
         """Let go of the threads; what still waits in them ends by itself."""
@@ -89,11 +95,13 @@ class MongoEventReader:
         self,
         database: BlockingDatabase,
         threads: ThreadPoolExecutor,
+        encryption: Encryption,
         wanted: EventFilter,
         position: Position | None,
     ) -> None:
         self._database = database
         self._threads = threads
+        self._encryption = encryption
         self._wanted = wanted
         self._position = position
         self._stream: ChangeStream | None = None
@@ -132,7 +140,7 @@ class MongoEventReader:
             self._forget()
             raise
         told = [
-            Told(self._only_wanted(_events_of_change(change)), LivePosition(token_of(change)))
+            Told(self._only_wanted(self._events_of(change)), LivePosition(token_of(change)))
             for change in changes
         ]
         return Page(told, LivePosition(token))
@@ -156,7 +164,9 @@ class MongoEventReader:
                 raise
             return Page([], self._at_another_moment(entries, position))
         told: list[Told] = []
-        for entry in map(documents.read_transaction, found):
+        for entry in map(
+            documents.read_transaction, self._encryption.opened(schema.TRANSACTIONS, found)
+        ):
             position = replace(
                 position,
                 last_id=entry.transaction_id,
@@ -188,14 +198,15 @@ class MongoEventReader:
         )
         return found, Moment(time.time, time.inc)
 
+    def _events_of(self, change: Document) -> tuple[WalletEvent, ...]:
+        collection = change["ns"]["coll"]
+        [document] = self._encryption.opened(collection, [change["fullDocument"]])
+        if collection == schema.TOPUPS:
+            return (failure_of(documents.read_topup(document)),)
+        return events_of(documents.read_transaction(document))
+
     def _only_wanted(self, events: Sequence[WalletEvent]) -> tuple[WalletEvent, ...]:
         return tuple(event for event in events if self._wanted.wants(event))
-
-
-def _events_of_change(change: Document) -> tuple[WalletEvent, ...]:
-    if change["ns"]["coll"] == schema.TOPUPS:
-        return (failure_of(documents.read_topup(change["fullDocument"])),)
-    return events_of(documents.read_transaction(change["fullDocument"]))
 
 
 def _queries_of(wanted: EventFilter) -> tuple[Document | None, Document | None]:

@@ -24,6 +24,7 @@ from server.ledger.records import (
 from server.reports import MadeTopup, Moved
 from server.store import documents, schema
 from server.store.connection import Database, Document, store_errors
+from server.store.encryption import NO_ENCRYPTION, Encryption
 
 _PAGE: Final = 2_000
 _ENTRY_FIELDS: Final = ("currency", "type", "amount", "gateway", "topup_id", "create_time")
@@ -34,7 +35,8 @@ _MOST: Final = 100
 class MongoInquiries:
     """Answers operators' questions on one MongoDB database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, encryption: Encryption = NO_ENCRYPTION) -> None:
+        self._encryption = encryption
         self._database = database.with_options(
             read_preference=ReadPreference.SECONDARY_PREFERRED,
             read_concern=ReadConcern("majority"),
@@ -169,7 +171,7 @@ class MongoInquiries:
     ) -> list[Document]:
         with store_errors():
             cursor = self._database[collection].find(query, limit=limit, **options)
-            return await cursor.to_list(None)
+            return self._encryption.opened(collection, await cursor.to_list(None))
 
 
 _BY_CUSTOMER: Final = [("customer_id", 1), ("_id", -1)]

@@ -9,16 +9,19 @@ good as if its reads had been inside, and no transaction stays open while comman
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from pymongo import ReadPreference, WriteConcern
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from server.commit.port import OutcomeUnknown, Snapshot, WriteConflict
+from server.ledger import chain
 from server.ledger.commands import Needs
+from server.ledger.limits import OPEN_TOPUP_STATES
+from server.ledger.posting import counted
 from server.ledger.records import (
     EventOutcome,
     GatewayPaymentKey,
@@ -27,6 +30,7 @@ from server.ledger.records import (
     WalletKey,
 )
 from server.ledger.state import ChangeSet, State
+from server.ledger.usage import NO_USAGE, UNCOUNTED, Period, Usage, period_start_ms
 from server.store import documents, schema
 from server.store.connection import (
     BlockingDatabase,
@@ -39,6 +43,7 @@ from server.store.connection import (
     store_errors,
     written,
 )
+from server.store.encryption import NO_ENCRYPTION, Encryption
 
 _UNKNOWN_COMMIT: Final = "UnknownTransactionCommitResult"
 _COMMIT_ATTEMPTS: Final = 5
@@ -53,6 +58,7 @@ class _Read:
 
     wallet_versions: dict[WalletKey, int] = field(default_factory=dict)
     topup_versions: dict[str, int] = field(default_factory=dict)
+    standing_versions: dict[str, int] = field(default_factory=dict)
     events: set[str] = field(default_factory=set)
     orders: dict[str, Order] = field(default_factory=dict)
     order_guards: dict[str, Document] = field(default_factory=dict)
@@ -61,8 +67,9 @@ class _Read:
 class LedgerStore:
     """Implements the commit path's port on one MongoDB database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, encryption: Encryption = NO_ENCRYPTION) -> None:
         self._database = database
+        self._encryption = encryption
         self._customers = _KnownCustomers()
 
     async def load(self, needs: Needs) -> Snapshot:
@@ -71,11 +78,10 @@ class LedgerStore:
         unknown = self._recognise(needs.customers, state)
 
         def load(database: BlockingDatabase) -> None:
-            moment = Moment(database)
+            moment = _OpenedMoment(database, self._encryption)
             if unknown:
                 _load_customers(moment, unknown, state)
-            if needs.wallets_of:
-                _load_wallets(moment, needs.wallets_of, state, read)
+            _load_customers_money(moment, needs, state, read)
             if needs.orders:
                 _load_orders(moment, needs.orders, state, read)
             if needs.transactions_by_key:
@@ -101,7 +107,8 @@ class LedgerStore:
         """Write everything in one transaction; see the port."""
         read: _Read = snapshot.read
         await in_thread(
-            self._database, lambda database: _write_in_transaction(database, read, changes)
+            self._database,
+            lambda database: _write_in_transaction(database, read, changes, self._encryption),
         )
 
     def _recognise(self, customers: set[str], state: State) -> list[str]:
@@ -109,6 +116,23 @@ class LedgerStore:
         unknown = [customer for customer in customers if not self._customers.has(customer)]
         state.customers = dict.fromkeys(customers, True)
         return unknown
+
+
+class _OpenedMoment(Moment):
+    """A moment's documents, with what is encrypted in them in the clear."""
+
+    def __init__(self, database: BlockingDatabase, encryption: Encryption) -> None:
+        super().__init__(database)
+        self._encryption = encryption
+
+    def found(
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        **options: Any,  # noqa: ANN401 - whatever the command takes
+    ) -> list[Document]:
+        """Read all matching documents."""
+        return self._encryption.opened(collection, super().found(collection, query, **options))
 
 
 def _load_customers(moment: Moment, unknown: list[str], state: State) -> None:
@@ -119,14 +143,61 @@ def _load_customers(moment: Moment, unknown: list[str], state: State) -> None:
         state.customers[customer] = customer in existing
 
 
+def _load_customers_money(moment: Moment, needs: Needs, state: State, read: _Read) -> None:
+    """Load wallets, and what limits them."""
+    if needs.wallets_of:
+        _load_wallets(moment, needs.wallets_of, state, read)
+    if standings := needs.standings():
+        _load_standings(moment, standings, state, read)
+    if needs.open_topups_of:
+        _load_open_topups(moment, needs.open_topups_of, state)
+
+
 def _load_wallets(moment: Moment, customers: set[str], state: State, read: _Read) -> None:
     for customer in customers:
         state.wallets[customer] = {}
     query = {"customer_id": _any_of(customers)}
     for document in moment.found(schema.WALLETS, query):
         wallet: Wallet = documents.read_wallet(document)
+        if wallet.usage == UNCOUNTED:
+            wallet = replace(wallet, usage=_recounted(moment, wallet))
         state.wallets[wallet.customer_id][wallet.currency_code] = wallet
         read.wallet_versions[wallet.key] = wallet.version
+
+
+def _recounted(moment: Moment, wallet: Wallet) -> Usage:
+    """Count what went through a wallet in its last month: an earlier release wrote it last."""
+    start_ms = period_start_ms(Period.MONTH, wallet.update_time_ms)
+    query = {
+        "customer_id": wallet.customer_id,
+        "currency": wallet.currency_code,
+        "_id": {"$gte": chain.first_id("txn_", start_ms)},
+    }
+    usage = NO_USAGE
+    for document in moment.found(schema.TRANSACTIONS, query, sort={"_id": 1}):
+        entry = documents.read_transaction(document)
+        usage = counted(usage, entry.type, entry.amount, entry.create_time_ms)
+    return usage.at(wallet.update_time_ms)
+
+
+def _load_standings(moment: Moment, customers: set[str], state: State, read: _Read) -> None:
+    state.standings = dict.fromkeys(customers)
+    for document in moment.found(schema.STANDINGS, {"_id": _any_of(customers)}):
+        standing = documents.read_standing(document)
+        state.standings[standing.customer_id] = standing
+        read.standing_versions[standing.customer_id] = standing.version
+
+
+def _load_open_topups(moment: Moment, customers: set[str], state: State) -> None:
+    for customer in customers:
+        state.open_topups[customer] = {}
+    query = {
+        "customer_id": _any_of(customers),
+        "state": _any_of(sorted(state.value for state in OPEN_TOPUP_STATES)),
+    }
+    for document in moment.found(schema.TOPUPS, query):
+        topup = documents.read_topup(document)
+        state.open_topups[topup.customer_id][topup.topup_id] = topup
 
 
 def _load_orders(moment: Moment, orders: set[str], state: State, read: _Read) -> None:
@@ -232,6 +303,22 @@ def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
     return inserts, updates
 
 
+def _standing_writes(read: _Read, changes: ChangeSet) -> Writes:
+    inserts, updates = [], []
+    for customer_id, standing in changes.standings.items():
+        document = documents.standing_document(standing)
+        version = read.standing_versions.get(customer_id)
+        if version is None:
+            inserts.append(document)
+        else:
+            updates.append(_replacement(document, {"version": version}))
+    return inserts, updates
+
+
+def _action_inserts(changes: ChangeSet) -> list[Document]:
+    return [documents.action_document(action) for action in changes.actions]
+
+
 def _event_writes(read: _Read, changes: ChangeSet) -> Writes:
     inserts, updates = [], []
     for key, event in changes.events.items():
@@ -252,7 +339,9 @@ def _any_of(values: Iterable[str]) -> Document:
     return {"$in": list(values)}
 
 
-def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: ChangeSet) -> None:
+def _write_in_transaction(
+    database: BlockingDatabase, read: _Read, changes: ChangeSet, encryption: Encryption
+) -> None:
     with store_errors():
         session = database.client.start_session()
     with session:
@@ -262,7 +351,7 @@ def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: Chan
             read_preference=ReadPreference.PRIMARY,
         )
         try:
-            _write(database, read, changes, session)
+            _write(database, read, changes, encryption, session)
         except BaseException:
             _abort(session)
             raise
@@ -270,19 +359,28 @@ def _write_in_transaction(database: BlockingDatabase, read: _Read, changes: Chan
 
 
 def _write(
-    database: BlockingDatabase, read: _Read, changes: ChangeSet, session: BlockingSession
+    database: BlockingDatabase,
+    read: _Read,
+    changes: ChangeSet,
+    encryption: Encryption,
+    session: BlockingSession,
 ) -> None:
     """Write collection by collection; hot wallets first, so that a conflict shows early."""
     for collection, inserts, updates in (
         (schema.WALLETS, *_wallet_writes(read, changes)),
+        (schema.STANDINGS, *_standing_writes(read, changes)),
         (schema.TRANSACTIONS, _transaction_inserts(changes), []),
         (schema.ORDERS, *_order_writes(read, changes)),
         (schema.TOPUPS, *_topup_writes(read, changes)),
         (schema.EVENTS, *_event_writes(read, changes)),
+        (schema.ACTIONS, _action_inserts(changes), []),
     ):
         if inserts:
-            written(database, collection, "insert", inserts, session)
+            sealed = [encryption.sealed(collection, document) for document in inserts]
+            written(database, collection, "insert", sealed, session)
         if updates:
+            for update in updates:
+                update["u"] = encryption.sealed(collection, update["u"])
             touched = written(database, collection, "update", updates, session)
             if touched != len(updates):
                 raise WriteConflict(f"{collection}: a record changed since it was read")

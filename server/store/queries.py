@@ -19,13 +19,15 @@ from server.ledger.records import (
 from server.queries import TransactionFilter
 from server.store import documents, schema
 from server.store.connection import Database, Document, find, store_errors, write
+from server.store.encryption import NO_ENCRYPTION, Encryption
 
 
 class MongoQueries:
     """Implements the port `Queries` on one MongoDB database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, encryption: Encryption = NO_ENCRYPTION) -> None:
         self._database = database
+        self._encryption = encryption
 
     async def has_customer(self, customer_id: str) -> bool:
         """Tell whether the customer service knows the customer."""
@@ -78,7 +80,7 @@ class MongoQueries:
             sort={"_id": -1},
             limit=limit,
         )
-        return [documents.read_topup(document) for document in found]
+        return [documents.read_topup(one) for one in self._encryption.opened(schema.TOPUPS, found)]
 
     async def order(self, order_id: str) -> Order | None:
         """Return an order of any customer."""
@@ -110,18 +112,23 @@ class MongoQueries:
         found = await find(
             self._database, schema.TRANSACTIONS, query, sort={"_id": -1}, limit=limit
         )
-        return [documents.read_transaction(document) for document in found]
+        return [
+            documents.read_transaction(one)
+            for one in self._encryption.opened(schema.TRANSACTIONS, found)
+        ]
 
     async def _topup(self, query: Document) -> Topup | None:
         found = await find(self._database, schema.TOPUPS, query, limit=1)
-        return documents.read_topup(found[0]) if found else None
+        opened = self._encryption.opened(schema.TOPUPS, found)
+        return documents.read_topup(opened[0]) if opened else None
 
 
 class MongoPollSchedule:
     """Implements the port `PollSchedule`: a claim is one guarded update."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, encryption: Encryption = NO_ENCRYPTION) -> None:
         self._database = database
+        self._encryption = encryption
 
     async def claim_due(
         self, now_ms: int, limit: int, next_time_ms: Callable[[Topup], int | None]
@@ -135,7 +142,7 @@ class MongoPollSchedule:
             limit=limit,
         )
         claimed = []
-        for topup in map(documents.read_topup, found):
+        for topup in map(documents.read_topup, self._encryption.opened(schema.TOPUPS, found)):
             change: Document = {"$inc": {"version": Int64(1), "poll_attempts": 1}}
             next_time = next_time_ms(topup)
             if next_time is None:
@@ -151,8 +158,9 @@ class MongoPollSchedule:
 class MongoGatewayRecords:
     """What operators ask of a gateway's traffic: its events, and the entries that it made."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, encryption: Encryption = NO_ENCRYPTION) -> None:
         self._database = database
+        self._encryption = encryption
 
     async def waiting(self, limit: int) -> list[GatewayEvent]:
         """Return the events that wait for review, oldest first."""
@@ -163,7 +171,7 @@ class MongoGatewayRecords:
             sort={"receive_time": 1},
             limit=limit,
         )
-        return [documents.read_event(document) for document in found]
+        return [documents.read_event(one) for one in self._encryption.opened(schema.EVENTS, found)]
 
     async def waiting_about_the_same(self, event: GatewayEvent) -> list[GatewayEvent]:
         """Return the events that wait and tell of the same money as an event; not itself."""
@@ -180,13 +188,16 @@ class MongoGatewayRecords:
                 "money": event.money.value,
             },
         )
-        events = [documents.read_event(document) for document in found]
+        events = [
+            documents.read_event(one) for one in self._encryption.opened(schema.EVENTS, found)
+        ]
         return [other for other in events if other.received.key != event.received.key]
 
     async def event(self, key: str) -> GatewayEvent | None:
         """Return an event by its key."""
         found = await find(self._database, schema.EVENTS, {"_id": key}, limit=1)
-        return documents.read_event(found[0]) if found else None
+        opened = self._encryption.opened(schema.EVENTS, found)
+        return documents.read_event(opened[0]) if opened else None
 
     async def gateway_entries(
         self, gateway: str, start_time_ms: int, end_time_ms: int
@@ -196,4 +207,5 @@ class MongoGatewayRecords:
         cursor = self._database[schema.TRANSACTIONS].find({"gateway": gateway, "create_time": time})
         with store_errors():
             async for document in cursor:
-                yield documents.read_transaction(document)
+                [opened] = self._encryption.opened(schema.TRANSACTIONS, [document])
+                yield documents.read_transaction(opened)

@@ -21,6 +21,8 @@ AUDIT_SEGMENTS: Final = "audit_segments"
 ORDERS: Final = "orders"
 CUSTOMERS: Final = "customers_v2"
 SETTINGS: Final = "service_settings"
+STANDINGS: Final = "customer_standings"
+ACTIONS: Final = "operator_actions"
 SEALS: Final = "book_seals"
 SEAL_HEADS: Final = "book_seal_heads"
 CHECKS: Final = "standing_checks"
@@ -192,6 +194,18 @@ _VALIDATORS: Final[dict[str, Document]] = {
         },
         {"money": {"enum": ["NONE", "CAPTURED", "TAKEN", "RETURNED"]}},
     ),
+    STANDINGS: _object({"tier": _TEXT, "version": _NATURAL}),
+    ACTIONS: _object(
+        {
+            "kind": {"enum": ["FREEZE", "UNFREEZE", "SET_TIER"]},
+            "customer_id": _TEXT,
+            "currency": _TEXT,
+            "tier": _TEXT,
+            "by": _TEXT,
+            "why": _TEXT,
+            "time": _DATE,
+        }
+    ),
     LOGS: _object(
         {"time": _DATE, "method": _TEXT, "code": _TEXT}, {"previous_hash": _TEXT, "hash": _TEXT}
     ),
@@ -250,12 +264,14 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             )
             for state in ("CREATED", "PENDING")
         ),
+        IndexModel([("passed_limits", ASCENDING), ("_id", DESCENDING)], sparse=True),
     ],
     EVENTS: [
         IndexModel([("outcome", ASCENDING), ("receive_time", ASCENDING)]),
         IndexModel([("topup_id", ASCENDING)], sparse=True),
         IndexModel([("resolution.transaction_id", ASCENDING)], sparse=True),
     ],
+    ACTIONS: [IndexModel([("customer_id", ASCENDING), ("_id", DESCENDING)])],
     LOGS: [
         IndexModel([("time", ASCENDING)]),
         IndexModel([("customer_id", ASCENDING), ("time", ASCENDING)], sparse=True),

@@ -13,6 +13,8 @@ TWO_WORKERS: Final = "two-workers"
 DRIVER: Final = "driver"
 MEDICI: Final = "medici"
 WEBHOOKS: Final = "webhooks"
+ENCRYPTED: Final = "encrypted"
+LIMITED: Final = "limited"
 EMPTY: Final = "empty"
 GROWN: Final = "grown"
 """What takes load; `bench_money` and `bench_growth` say what each of them is."""
@@ -38,6 +40,8 @@ class Case:
     share: float | None = None
     """Open loop: calls come at this share of the rate that `SATURATION` reached in the same run,
     whatever becomes of those before. None: closed loop."""
+    has_notes: bool = False
+    """Whether each payment brings metadata."""
     request: str = PAYMENT
     """What is called: a payment, or one of the reads that `bench_growth` prepares."""
 
@@ -83,6 +87,9 @@ CASES: Final = (
     Case("pay_secure", SECURE),
     Case("pay_unaudited", UNAUDITED),
     Case("pay_unmetered", UNMETERED),
+    Case("pay_limited", LIMITED),
+    Case("pay_noted", GROUP, has_notes=True),
+    Case("pay_encrypted", ENCRYPTED, has_notes=True),
     Case("pay_hot", GROUP, HOT),
     Case("pay_hot_two_workers", TWO_WORKERS, HOT),
     Case("pay_spread_two_workers", TWO_WORKERS),
@@ -135,6 +142,8 @@ RATIOS: Final = (
     Ratio("metered_over_unmetered", "pay_spread", "pay_unmetered", 0.95),
     Ratio("hot_over_spread", "pay_hot", "pay_spread", 0.95),
     Ratio("audited_over_unaudited", "pay_spread", "pay_unaudited", 0.9),
+    Ratio("limited_over_unlimited", "pay_limited", "pay_spread", 0.9),
+    Ratio("encrypted_over_plain", "pay_encrypted", "pay_noted", 0.9),
     Ratio("group_over_per_request_spread", "pay_spread", "per_request_spread", 7),
     Ratio("group_over_per_request_hot", "pay_hot", "per_request_hot", 100),
     Ratio("pay_over_medici_spread", "pay_spread", "medici_spread", 10),

@@ -20,6 +20,8 @@ class Job:
     """The full name of the RPC."""
     request: str
     """The bytes of each request, as hex; empty for payments, each of which is another."""
+    has_notes: bool
+    """Whether each payment brings metadata."""
     measure_from: float
     """What is answered before is warm-up."""
     measure_until: float

@@ -161,7 +161,9 @@ async def _work(worker: int) -> None:
     gc.set_threshold(_GARBAGE_THRESHOLD)
     while line := await asyncio.to_thread(sys.stdin.readline):
         job = Job(**json.loads(line))
-        draw = _same(job.request) if job.request else payments.of_wallets(job.wallets)
+        draw = (
+            _same(job.request) if job.request else payments.of_wallets(job.wallets, job.has_notes)
+        )
         tally = await make_load(job, draw)
         sys.stdout.write(json.dumps(tally.message()) + "\n")
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """The run on the money path: each target is started, measured case by case, and proven.
 
-* echo, group, secure, unaudited, unmetered, per-request: `bench_server`, each on an own database
+* echo, group, secure, unaudited, unmetered, limited, encrypted, per-request: `bench_server`, each
+  on an own database
 * two-workers: `wallet-payment serve --workers 2`
 * driver: `bench_driver`, no server at all
 * medici: the npm package in its own processes, where Node.js is present
@@ -18,7 +19,9 @@ import bench_books
 from bench_cases import (
     DRIVER,
     ECHO,
+    ENCRYPTED,
     GROUP,
+    LIMITED,
     MEDICI,
     PER_REQUEST,
     SECURE,
@@ -37,8 +40,10 @@ from bench_webhooks import Webhooks, prove_webhooks, running_webhooks, topups_fo
 
 from server.store.embedded import embedded_mongod
 
-_SERVED: Final = (ECHO, GROUP, SECURE, UNAUDITED, UNMETERED, PER_REQUEST)
-_PROVEN: Final = (GROUP, SECURE, UNAUDITED, UNMETERED, PER_REQUEST, TWO_WORKERS, DRIVER)
+_SERVED: Final = (*(ECHO, GROUP, SECURE, UNAUDITED, UNMETERED, ENCRYPTED, LIMITED, PER_REQUEST),)
+_PROVEN: Final = (
+    *(GROUP, SECURE, UNAUDITED, UNMETERED, ENCRYPTED, LIMITED, PER_REQUEST, TWO_WORKERS, DRIVER),
+)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,6 +68,9 @@ def claims(now: int) -> dict[str, Any]:
     }
 
 
+_NOTES: Final = {"cart_id": "cart-7f3a90", "channel": "android", "note": "leave at the door"}
+
+
 def customers_of(wallets: int) -> tuple[str, ...]:
     """Name the owners of so many wallets; the hot one's if it is `HOT`."""
     if wallets == HOT:
@@ -100,14 +103,15 @@ class Payments:
     def __init__(self, worker: int) -> None:
         self._numbers = numbers_of(worker)
         self._draw = random.Random(worker).choice
-        self._templates: dict[int, list[_Template]] = {}
+        self._templates: dict[tuple[int, bool], list[_Template]] = {}
 
-    def of_wallets(self, wallets: int) -> Callable[[], bytes]:
+    def of_wallets(self, wallets: int, has_notes: bool) -> Callable[[], bytes]:
         """Return what draws payments from so many wallets; from the hot one if it is `HOT`."""
-        if wallets not in self._templates:
-            customers = customers_of(wallets)
-            self._templates[wallets] = [_Template.of(customer) for customer in customers]
-        templates, numbers, draw = self._templates[wallets], self._numbers, self._draw
+        kind = wallets, has_notes
+        if kind not in self._templates:
+            notes = _NOTES if has_notes else {}
+            self._templates[kind] = [_Template.of(one, notes) for one in customers_of(wallets)]
+        templates, numbers, draw = self._templates[kind], self._numbers, self._draw
         return lambda: draw(templates).payment(next(numbers))
 
 
@@ -120,12 +124,13 @@ class _Template:
     after: bytes
 
     @classmethod
-    def of(cls, customer_id: str) -> "_Template":
+    def of(cls, customer_id: str, notes: Mapping[str, str]) -> "_Template":
         request = service.PayWithWalletRequest(
             customer_id=customer_id,
             order_id=f"order-{_NUMBER}",
             amount=resources.Money(currency_code=CURRENCY, minor_units=PRICE_MINOR_UNITS),
             idempotency_key=f"checkout-{_NUMBER}",
+            metadata=notes,
         )
         return cls(*request.SerializeToString().split(_NUMBER.encode()))
 

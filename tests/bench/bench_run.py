@@ -130,6 +130,7 @@ async def measure(
             rate=rate / len(rig.loads),
             method=call.method,
             request=call.request.hex(),
+            has_notes=sample.case.has_notes,
             measure_from=measure_from,
             measure_until=measure_until,
             access=rig.access,

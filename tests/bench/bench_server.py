@@ -4,6 +4,7 @@ It writes its address as a line of JSON, and ends when its standard input does.
 """
 
 import asyncio
+import base64
 import json
 import logging
 import sys
@@ -16,24 +17,39 @@ from unittest.mock import patch
 
 import grpc
 import structlog
-from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST, SECURE, UNAUDITED, UNMETERED
+from bench_cases import (
+    ECHO,
+    EMPTY,
+    ENCRYPTED,
+    GROUP,
+    GROWN,
+    LIMITED,
+    PER_REQUEST,
+    SECURE,
+    UNAUDITED,
+    UNMETERED,
+)
 from bench_ledger import funded, paid
 from bench_per_request import CommitterPerRequest
-from bench_requests import HOT_CUSTOMER, JWT_ALGORITHM, PAY_WITH_WALLET, key_set
+from bench_requests import CURRENCY, HOT_CUSTOMER, JWT_ALGORITHM, PAY_WITH_WALLET, key_set
 from bench_secure import protected
 
 import server.app
 from server.app import running_server
 from server.commit.committer import wall_clock_ms
 from server.config import Settings, load_settings
+from server.encryption_keys import KEY_BYTES
 from server.ledger.commands import Command
 from server.ledger.decisions import Decision
+from server.ledger.money import MAX_BALANCE_MINOR_UNITS
 from server.metrics import MethodMetrics, Metrics
 from server.rpc import conversion
 from server.rpc.edge import SERVICE
 from server.rpc.server import rpc_server
 from server.store.connection import Database
 
+_KEY: Final = base64.b64encode(b"k" * KEY_BYTES).decode()
+_LIMITS: Final = ("daily_spend", "monthly_spend", "hourly_payment_count", "daily_payment_count")
 _ANY_PORT: Final = "127.0.0.1:0"
 
 
@@ -101,6 +117,22 @@ async def unaudited(uri: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def encrypted(uri: str) -> AsyncIterator[str]:
+    """Run the service with metadata encrypted."""
+    async with running_server(_settings(uri, encryption_keys=f"bench:{_KEY}")) as running:
+        yield running.grpc_address
+
+
+@asynccontextmanager
+async def limited(uri: str) -> AsyncIterator[str]:
+    """Run the service with every limit on payments set, so high that none is refused."""
+    most = dict.fromkeys(_LIMITS, MAX_BALANCE_MINOR_UNITS)
+    limits = json.dumps({"default": {CURRENCY: most}})
+    async with running_server(_settings(uri, limits=limits)) as running:
+        yield running.grpc_address
+
+
+@asynccontextmanager
 async def per_request(uri: str) -> AsyncIterator[str]:
     """Run the service with a transaction per request, and all else as it is."""
 
@@ -129,6 +161,8 @@ def _settings(uri: str, **given: Any) -> Settings:
 _TARGETS: Final[dict[str, Callable[[str], AbstractAsyncContextManager[str]]]] = {
     ECHO: echo,
     GROUP: group,
+    ENCRYPTED: encrypted,
+    LIMITED: limited,
     EMPTY: group,
     GROWN: group,
     UNAUDITED: unaudited,

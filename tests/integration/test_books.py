@@ -143,7 +143,7 @@ async def test_a_deleted_wallet_and_an_invented_one_are_found(cooked: Harness) -
     (deleted,) = await found_of(cooked, customer)
     assert deleted.what == "entries without a wallet"
     named = {difference.what.split()[0] for difference in await found_of(cooked, invented)}
-    assert named == {"balance", "sequence", "head_hash"}
+    assert named == {"balance", "sequence", "head_hash", "usage"}
 
 
 async def test_an_inserted_entry_is_found(cooked: Harness) -> None:

@@ -16,7 +16,7 @@ from server.feed import (
     PositionLost,
     Told,
 )
-from server.ledger.chain import before_transactions_at
+from server.ledger.chain import first_id
 from server.store.connection import connect
 from server.store.event_feed import MongoEventFeed, MongoEventReader
 
@@ -64,8 +64,8 @@ async def test_history_goes_on_at_another_moment(harness: Harness) -> None:
     ids = [entry["_id"] for entry in await harness.entries(customer)]
     with connect(harness.settings.mongodb_uri.get_secret_value()) as database:
         feed = MongoEventFeed(database, 1)
-        first_id = before_transactions_at(0)
-        position = HistoryPosition(first_id, ids[1], 2, LONG_AGO)
+        before = first_id("txn_", 0)
+        position = HistoryPosition(before, ids[1], 2, LONG_AGO)
 
         told, page = await pages_of(feed.reader(EventFilter(customer), position))
         missed = feed.reader(EventFilter(customer), replace(position, told=1))

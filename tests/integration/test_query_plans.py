@@ -23,12 +23,15 @@ import server.store
 from harness import Harness, event_of, payment_of, running_harness, with_database
 from server.audit import AuditEntry
 from server.commit.committer import Committer
-from server.ledger.commands import DismissEvent
+from server.encryption_keys import EncryptionKey
+from server.ledger.commands import DismissEvent, FreezeWallet, SetTier
 from server.ledger.records import WalletKey
 from server.metrics import Metrics
-from server.store import books, checkup, connection, schema, seed
+from server.store import books, checkup, connection, encryption_rotation, schema, seed
 from server.store.audit_log import MongoAuditLog
 from server.store.audit_records import AuditFilter, AuditReport, MongoAuditRecords
+from server.store.customer_records import MongoCustomerRecords
+from server.store.encryption import Encryption
 from server.store.inquiries import MongoInquiries
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
@@ -55,6 +58,7 @@ _WITHOUT_A_QUERY: Final = frozenset(
         *("buildInfo", "getParameter", "replSetGetConfig"),
     }
 )
+_KEYS: Final = (EncryptionKey("second", b"2" * 32), EncryptionKey("first", b"1" * 32))
 _BEFORE_ALL_TIMES: Final = 1
 _AFTER_ALL_TIMES: Final = 4_000_000_000
 
@@ -165,13 +169,18 @@ async def recorded(
     monkeypatch.setattr(connection, "AsyncIOMotorClient", listened_to)
     called = watch(querying_functions(), monkeypatch)
     uri = with_database(mongodb_uri, "query_plans")
-    async with running_harness(uri, poll_interval_seconds=0.05) as running:
+    limits = '{"default": {"INR": {"daily_topup": 10000}}}'
+    async with running_harness(uri, poll_interval_seconds=0.05, limits=limits) as running:
         yield running, recorder, called
 
 
 async def everything_happens(harness: Harness) -> None:
     """Have the service do each thing that it can do, at least once."""
     customer_id = await harness.customer(balance=1_000)
+    late_topup = await harness.initiate(customer_id, 9_000)
+    await harness.database.topups.update_one(
+        {"_id": late_topup.topup_id}, {"$set": {"state": "EXPIRED"}}
+    )
     order_id = await harness.order(customer_id, 300)
     for _ in range(2):
         await harness.pay(customer_id, 300, order_id, idempotency_key="of-the-plans")
@@ -187,8 +196,17 @@ async def everything_happens(harness: Harness) -> None:
     )
     await reads_lists(harness, customer_id)
     await harness.initiate(customer_id, 900)  # The gateway is to be asked about it.
+    await exceeds_a_limit(harness, late_topup)
     another_amount = payment_of(topup, amount=600)
     assert (await harness.deliver(event_of("payment.captured", another_amount)))[0] == 200
+
+
+async def exceeds_a_limit(harness: Harness, late_topup: resources.Topup) -> None:
+    """Have a top-up captured whose time was over, after another one took its place."""
+    taken = await harness.initiate(late_topup.customer_id, 500)
+    for topup in (taken, late_topup):
+        await harness.pay_at_gateway(topup.gateway_order_id)
+        await harness.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
 
 
 async def reads_lists(harness: Harness, customer_id: str) -> None:
@@ -226,6 +244,9 @@ async def operators_look(harness: Harness) -> None:
             assert await queries.topup_by_id("razorpay", event.topup_id)
             assert await queries.topup_of_payment("razorpay", "pay_of_nobody") is None
             await committer.submit(DismissEvent(event.received.key, "a test", "a test"))
+            await operators_limit(database, committer, event.customer_id)
+        await encryption_rotation.rotate(database, Encryption(_KEYS[1:]))
+        await encryption_rotation.rotate(database, Encryption(_KEYS))
         entries = [
             entry
             async for entry in records.gateway_entries(
@@ -260,7 +281,7 @@ async def reads_the_audit(database: Any) -> None:
 async def operators_ask(harness: Harness) -> None:
     """Ask what operators ask of everything that is stored."""
     with connection.connect(harness.settings.mongodb_uri.get_secret_value()) as database:
-        inquiries = MongoInquiries(database)
+        inquiries = MongoInquiries(database, Encryption(_KEYS))
         entry = await harness.database.wallet_transactions.find_one({"type": "TOPUP"})
         wallet = WalletKey(entry["customer_id"], entry["currency"])
         for name in (entry["topup_id"], entry["gateway_payment_id"]):
@@ -279,6 +300,21 @@ async def operators_ask(harness: Harness) -> None:
         ):
             assert [page async for page in pages]
         assert (await checkup.examine(database)).missing_indexes == ()
+
+
+async def operators_limit(database: Any, committer: Committer, customer_id: str) -> None:
+    """Freeze a wallet that an earlier release wrote, set a tier twice, and look at all of it."""
+    await database[schema.WALLETS].update_one(
+        {"_id": f"{customer_id}:INR"}, {"$unset": {"usage": ""}}
+    )
+    await committer.submit(FreezeWallet(customer_id, "INR", "a test", "a test"))
+    for tier in ("verified", "trusted"):
+        await committer.submit(SetTier(customer_id, tier, "a test", "a test"))
+    records = MongoCustomerRecords(database)
+    assert len(await records.wallets(customer_id)) == 1
+    assert (await records.standing(customer_id) or pytest.fail("not written")).tier == "trusted"
+    assert len(await records.actions(customer_id, 10)) == 3
+    assert len(await records.beyond_limits(10)) == 1
 
 
 def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

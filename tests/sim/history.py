@@ -60,6 +60,7 @@ def plan_of(seed: int) -> Plan:
         faults=frozenset(fault for fault in Fault if dice.random() < share),
         intensity=dice.choice((0.3, 1.0, 1.0, 2.5)),
         is_shuffled=dice.random() < 0.8,
+        has_limits=dice.random() < 0.4,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from server.ledger.books import WalletProof
+from server.ledger.limits import NO_LIMITS
 from server.ledger.records import (
     EventOutcome,
     GatewayEvent,
@@ -26,6 +27,7 @@ from server.ledger.records import (
 )
 from server.ledger.state import ChangeSet
 from sim.account import CAPTURED, TAKEN, TELL_CAPTURE, Account
+from sim.limits import LIMITED, LimitModel
 from sim.world import World
 
 PAID: Final = OrderPaymentState.PAID
@@ -54,6 +56,7 @@ class Oracle:
         """The end of each wallet's chain of entries, as far as they were checked."""
         self._books: Counter[str] = Counter()
         """Currency -> what its wallets hold, less what they must hold by all other records."""
+        self.limits = LimitModel(LIMITED if world.plan.has_limits else NO_LIMITS)
         self.changed: Callable[[], None] = lambda: None
         """Is called after every entry, and after every commit."""
 
@@ -64,6 +67,7 @@ class Oracle:
         for entry in changes.transactions:
             self._check_entry(entry, changes)
             self.changed()
+        self._check_limits(changes)
         for topup in changes.topups.values():
             self._check_topup(topup)
         for order in changes.orders.values():
@@ -86,6 +90,8 @@ class Oracle:
             self._take_key(
                 entry.idempotency.key, entry.idempotency.fingerprint, entry.transaction_id
             )
+        if passed := self.limits.entry(entry):
+            self._broken("no payment passes a limit", passed)
         match entry.type:
             case TransactionType.PAYMENT:
                 self._check_payment(entry, changes)
@@ -186,6 +192,18 @@ class Oracle:
         if topup.state in _CREDITED and not self.credits[topup.gateway_payment_id]:
             self._broken("a credited top-up has its entry", f"{topup}")
         self.topups[topup.topup_id] = topup
+
+    def _check_limits(self, changes: ChangeSet) -> None:
+        """Check new top-ups against the limits, with all that are open after the commit."""
+        topups = self.topups | changes.topups
+        for topup in changes.topups.values():
+            self.limits.note(topup)
+            if topup.topup_id in self.topups:
+                continue
+            key = WalletKey(topup.customer_id, topup.amount.currency_code)
+            wallets = [one[key] for one in (self.wallets, changes.wallets) if key in one]
+            if passed := self.limits.started(topup, topups.values(), wallets):
+                self._broken("no start of a top-up passes a limit", passed)
 
     def _check_order(self, order: Order) -> None:
         by_entries = self.orders.get(order.order_id)

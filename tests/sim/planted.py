@@ -12,17 +12,20 @@ from server.commit import lane
 from server.commit.committer import Committer
 from server.commit.errors import CommitError
 from server.commit.port import OutcomeUnknown, Snapshot, WriteRefused
-from server.ledger import chain, events, payments, posting, reversals
+from server.ledger import chain, events, payments, posting, reversals, topups
 from server.ledger.commands import ApplyPayment, Command, Needs, PayOrder, RecordEvent, RefundOrder
 from server.ledger.decide import decide
 from server.ledger.decisions import Decision, Reply
+from server.ledger.limits import WalletLimits, refuse_topup
 from server.ledger.records import (
     EventOrigin,
     EventOutcome,
     GatewayPaymentStatus,
     Reversal,
     Wallet,
+    WalletKey,
 )
+from server.ledger.rejection import Rejection
 from server.ledger.state import ChangeSet, State
 from server.poller import Poller
 from sim import records, store
@@ -255,6 +258,22 @@ def _review_dropped() -> list[Patch]:
     return [(events, "_record", ignore)]
 
 
+def _open_topups_uncounted() -> list[Patch]:
+    """Check the start of a top-up against the limits without those that are open."""
+
+    def without_open(
+        limits: WalletLimits | None,
+        key: WalletKey,
+        wallet: Wallet | None,
+        _: Any,
+        amount: int,
+        now_ms: int,
+    ) -> Rejection | None:
+        return refuse_topup(limits, key, wallet, (), amount, now_ms)
+
+    return [(topups, "refuse_topup", without_open)]
+
+
 def _torn_load() -> list[Patch]:
     """Read each collection at a moment of its own. Found here."""
 
@@ -311,6 +330,7 @@ BUGS: Final[dict[str, Callable[[], list[Patch]]]] = {
         _never_thawed,
         _nobody_asks,
         _review_dropped,
+        _open_topups_uncounted,
         _torn_load,
         _failed_after_unknown,
         _refused_by_own_effect,

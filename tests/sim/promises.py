@@ -41,7 +41,7 @@ class Promises:
     def begin(self, command: KeyedCommand) -> OpenCall:
         """Note that a call begins."""
         call = OpenCall(command, chain.idempotency(command).fingerprint)
-        call.right.add(self._refusal(call))
+        call.right |= self._answers(call)
         self._open.add(call)
         self._unsettled[command.idempotency_key] += 1
         self._not_done.discard(command.idempotency_key)
@@ -54,6 +54,7 @@ class Promises:
     def refused(self, call: OpenCall, reason: Reason) -> None:
         """Check a refusal: it was right at some moment between the request and the answer."""
         self._settled(call)
+        call.right |= self._answers(call)
         if reason not in call.right:
             right = sorted(str(one) for one in call.right)
             self._broken("a refusal holds", f"{call.command} was refused: {reason}, not {right}")
@@ -104,12 +105,24 @@ class Promises:
 
     def _changed(self) -> None:
         for call in self._open:
-            call.right.add(self._refusal(call))
+            call.right |= self._answers(call)
         self._check_not_done()
 
     def _check_not_done(self) -> None:
         for key in self._not_done & self._oracle.by_key.keys():
             self._broken("nothing done is nothing done", f"{key} is in the ledger")
+
+    def _answers(self, call: OpenCall) -> set[Reason | None]:
+        """Return the refusals that are right at this moment; None stands for none."""
+        refusal, command = self._refusal(call), call.command
+        if refusal is not None or isinstance(command, RefundOrder):
+            return {refusal}
+        if command.idempotency_key in self._oracle.by_key:
+            return {None}
+        key = WalletKey(command.customer_id, command.amount.currency_code)
+        wallet, topups = self._oracle.wallets.get(key), self._oracle.topups.values()
+        is_near = self._oracle.limits.may_refuse(command, wallet, topups, self._world.now_ms)
+        return {None, Reason.LIMIT_EXCEEDED} if is_near else {None}
 
     def _refusal(self, call: OpenCall) -> Reason | None:
         """Say how a command has to be refused at this moment; None where it has to be accepted."""

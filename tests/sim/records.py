@@ -14,7 +14,9 @@ from server.commit.port import WriteConflict
 from server.ledger.records import (
     EventOutcome,
     GatewayEvent,
+    OperatorAction,
     Order,
+    Standing,
     Topup,
     Transaction,
     TransactionType,
@@ -34,6 +36,7 @@ class Read:
     wallet_versions: dict[WalletKey, int] = field(default_factory=dict)
     topup_versions: dict[str, int] = field(default_factory=dict)
     events: set[str] = field(default_factory=set)
+    standing_versions: dict[str, int] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
 
 
@@ -48,6 +51,8 @@ class Records:
     orders: dict[str, Order] = field(default_factory=dict)
     topups: dict[str, Topup] = field(default_factory=dict)
     events: dict[str, GatewayEvent] = field(default_factory=dict)
+    standings: dict[str, Standing] = field(default_factory=dict)
+    actions: dict[str, OperatorAction] = field(default_factory=dict)
     unique: dict[UniqueKey, str] = field(default_factory=dict)
     """The unique indexes: which record has a key."""
 
@@ -83,6 +88,8 @@ class Records:
             self.topups[topup.topup_id] = _as_stored(topup)
         self.orders |= changes.orders
         self.events |= changes.events
+        self.standings |= changes.standings
+        self.actions |= {action.action_id: action for action in changes.actions}
         self.unique.update(unique_keys(changes))
 
     def check(self, read: Read, changes: ChangeSet) -> None:
@@ -99,6 +106,7 @@ class Records:
             topup = self.topups.get(topup_id)
             if read.topup_versions.get(topup_id) != (topup and topup.version):
                 raise WriteConflict(f"{topup_id} has changed")
+        self._check_standings(read, changes)
         for order_id in changes.orders:
             if order_guard(read.orders.get(order_id)) != order_guard(self.orders.get(order_id)):
                 raise WriteConflict(f"order {order_id} has changed")
@@ -108,6 +116,12 @@ class Records:
             if was_there != (event is not None) or (event and not _is_open(event)):
                 raise WriteConflict(f"event {event_key} has changed")
         self._check_unique(changes)
+
+    def _check_standings(self, read: Read, changes: ChangeSet) -> None:
+        for customer in changes.standings:
+            standing = self.standings.get(customer)
+            if read.standing_versions.get(customer) != (standing and standing.version):
+                raise WriteConflict(f"the standing of {customer} has changed")
 
     def _check_unique(self, changes: ChangeSet) -> None:
         taken: dict[UniqueKey, str] = {}

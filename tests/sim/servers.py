@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 from server.commit.committer import CommitSettings, Committer
 from server.ledger.commands import Command
 from server.ledger.decisions import Decision
+from server.ledger.limits import NO_LIMITS
 from server.poller import Poller
 from server.topups import Topups
 from server.wallet_tokens import WalletTokens
 from sim.account import Account
 from sim.gateway import SimulatedGateway
+from sim.limits import LIMITED
 from sim.links import FaultyLink, ReplicaSet
 from sim.store import SimulatedPollSchedule, SimulatedQueries, SimulatedStore
 from sim.world import Fault, World
@@ -48,6 +50,7 @@ class Life:
             server.settings,
             now_ms=server.now_ms,
             jitter=world.dice(f"jitter {self.who}").random,
+            limits=LIMITED if world.plan.has_limits else NO_LIMITS,
         )
         self.topups = Topups(
             self.committer,

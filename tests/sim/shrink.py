@@ -79,3 +79,5 @@ def _cuts(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, servers=plan.servers - 1)
     if plan.is_shuffled:
         yield replace(plan, is_shuffled=False)
+    if plan.has_limits:
+        yield replace(plan, has_limits=False)

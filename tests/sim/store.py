@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 from server.commit.port import Snapshot
 from server.ledger.commands import Needs
+from server.ledger.limits import OPEN_TOPUP_STATES
 from server.ledger.records import (
     GatewayEvent,
     Order,
@@ -79,6 +80,22 @@ def _load_wallets(records: Records, needs: Needs, state: State, read: Read) -> N
             read.wallet_versions[wallet.key] = wallet.version
 
 
+def _load_standings(records: Records, needs: Needs, state: State, read: Read) -> None:
+    for customer in needs.standings():
+        standing = state.standings[customer] = records.standings.get(customer)
+        if standing is not None:
+            read.standing_versions[customer] = standing.version
+
+
+def _load_open_topups(records: Records, needs: Needs, state: State, _: Read) -> None:
+    for customer in needs.open_topups_of:
+        state.open_topups[customer] = {
+            topup.topup_id: topup
+            for topup in records.topups.values()
+            if topup.customer_id == customer and topup.state in OPEN_TOPUP_STATES
+        }
+
+
 def _load_orders(records: Records, needs: Needs, state: State, read: Read) -> None:
     for order_id in needs.orders:
         order = state.orders[order_id] = records.orders.get(order_id)
@@ -119,6 +136,8 @@ def _load_events(records: Records, needs: Needs, state: State, read: Read) -> No
 LOADS = (
     _load_customers,
     _load_wallets,
+    _load_standings,
+    _load_open_topups,
     _load_orders,
     _load_transactions,
     _load_topups,

@@ -61,6 +61,8 @@ class Plan:
     """What the faults' rates are multiplied by."""
     is_shuffled: bool
     """Whether what is ready runs in any order, or in the order in which it became ready."""
+    has_limits: bool = False
+    """Whether wallets have limits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from server.ledger.commands import (
 )
 from server.ledger.decide import decide
 from server.ledger.decisions import Accepted, Reply, TopupReply
+from server.ledger.limits import NO_LIMITS, Limits
 from server.ledger.money import Money
 from server.ledger.records import (
     NO_METADATA,
@@ -110,9 +111,9 @@ class Prepared:
         await self.store.commit(self.snapshot, self.changes if changes is None else changes)
 
 
-async def prepare(store: Store, *commands: Command) -> Prepared:
+async def prepare(store: Store, *commands: Command, limits: Limits = NO_LIMITS) -> Prepared:
     """Load commands and decide them one after another; each has to be accepted."""
-    snapshot = await load(store, *commands)
+    snapshot = await load(store, *commands, limits=limits)
     changes, reply = ChangeSet(), None
     for command in commands:
         decision = decide(snapshot.state, command, NOW_MS)
@@ -124,12 +125,14 @@ async def prepare(store: Store, *commands: Command) -> Prepared:
     return Prepared(store, snapshot, reply, changes)
 
 
-async def load(store: Store, *commands: Command) -> Snapshot:
+async def load(store: Store, *commands: Command, limits: Limits = NO_LIMITS) -> Snapshot:
     """Load what commands need."""
-    needs = Needs()
+    needs = Needs(has_limits=bool(limits))
     for command in commands:
         needs.add(command)
-    return await store.load(needs)
+    snapshot = await store.load(needs)
+    snapshot.state.limits = limits
+    return snapshot
 
 
 def unique(prefix: str) -> str:

@@ -12,12 +12,15 @@ from server.ledger.commands import (
     Command,
     DismissEvent,
     ExpireTopup,
+    FreezeWallet,
     Needs,
     PayOrder,
     RecordEvent,
+    SetTier,
 )
+from server.ledger.limits import Limits, WalletLimits
 from server.ledger.money import Money
-from server.ledger.records import GatewayPaymentKey, OrderPaymentState, Topup, WalletKey
+from server.ledger.records import GatewayPaymentKey, OrderPaymentState, Standing, Topup, WalletKey
 from server.ledger.state import ChangeSet
 from store_contract.stores import (
     GATEWAY,
@@ -178,6 +181,48 @@ async def test_who_comes_second_conflicts(stores: Stores, pair: Pair) -> None:
     await one.commit()
     with pytest.raises(WriteConflict):
         await other.commit()
+
+
+async def test_starts_of_limited_topups_conflict(stores: Stores) -> None:
+    """Two starts of a customer's top-ups that count on the same open ones are not both written."""
+    limits = Limits({"default": {"INR": WalletLimits(daily_topup=150)}})
+    customer = await stores.customer()
+    first = await prepare(stores.store, topup_request(customer), limits=limits)
+    other = await prepare(stores.other_store, topup_request(customer), limits=limits)
+
+    await first.commit()
+    with pytest.raises(WriteConflict):
+        await other.commit()
+
+    state = (await load(stores.other_store, topup_request(customer), limits=limits)).state
+    [topup] = first.changes.topups.values()
+    assert state.open_topups == {customer: {topup.topup_id: topup}}
+    assert list(first.changes.standings.values()) == [state.standings[customer]]
+
+
+async def test_what_an_operator_does_conflicts_with_a_payment(stores: Stores) -> None:
+    """A freeze or a new tier is not overtaken by a payment that was decided before it."""
+    for act in (
+        lambda customer: FreezeWallet(customer, "INR", "asha", "for a test"),
+        lambda customer: SetTier(customer, "verified", "asha", "for a test"),
+    ):
+        customer = await stores.customer(100)
+        paying = await prepare(stores.store, payment(customer))
+        await stores.carry_out(act(customer), stores.other_store)
+
+        with pytest.raises(WriteConflict):
+            await paying.commit()
+
+
+async def test_a_tier_is_loaded_with_the_wallet(stores: Stores) -> None:
+    """Where wallets have limits, a load tells each customer's tier, also that none was set."""
+    limits = Limits({"default": {"INR": WalletLimits(daily_spend=50)}})
+    set_one, other = await stores.customer(100), await stores.customer(100)
+    await stores.carry_out(SetTier(set_one, "verified", "asha", "for a test"))
+
+    state = (await load(stores.store, payment(set_one), payment(other), limits=limits)).state
+
+    assert state.standings == {set_one: Standing(set_one, "verified", 1), other: None}
 
 
 async def test_two_at_the_same_moment_are_not_both_written(stores: Stores) -> None:

@@ -11,7 +11,12 @@ from server.rpc.errors import STATUS_CODES
 from server.rpc.servicer import WalletPaymentServicer
 from wallet_payment.v1 import error_reason_pb2
 
-OPERATORS_ONLY = {Reason.EVENT_NOT_FOUND, Reason.EVENT_SETTLED, Reason.EVENT_MISFIT}
+OPERATORS_ONLY = {
+    Reason.EVENT_NOT_FOUND,
+    Reason.EVENT_SETTLED,
+    Reason.EVENT_MISFIT,
+    Reason.WALLET_NOT_FOUND,
+}
 PROTOS = Path(__file__).parents[2] / "protos" / "wallet_payment" / "v1"
 
 

@@ -3,8 +3,6 @@
 In the suite the steps are always the same. `make properties` draws new ones, many more.
 """
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -24,15 +22,20 @@ from server.ledger.commands import (
     CreateTopup,
     DismissEvent,
     ExpireTopup,
+    FreezeWallet,
     OpenTopup,
     PayOrder,
     RecordEvent,
     RefundOrder,
+    SetTier,
     TieToTopup,
+    UnfreezeWallet,
 )
 from server.ledger.decisions import (
+    Accepted,
     Decision,
 )
+from server.ledger.limits import Limits, WalletLimits
 from server.ledger.money import MAX_BALANCE_MINOR_UNITS, Money
 from server.ledger.records import (
     Checkout,
@@ -49,9 +52,11 @@ from server.ledger.records import (
     ReversalKind,
     ReversalState,
     Topup,
+    TransactionType,
     Wallet,
-    WalletState,
+    WalletKey,
 )
+from server.ledger.usage import Period, period_start_ms
 
 ORDERS = ("order-a", "order-b", "order-c", "open", "by-gateway", "spoilt")
 HUGE = MAX_BALANCE_MINOR_UNITS
@@ -63,6 +68,22 @@ NUMBER = st.integers(0, 5)
 KEY = st.integers(0, 15)
 PAYMENT = st.sampled_from(("pay_1", "pay_2", "pay_3"))
 ORIGIN = st.sampled_from(EventOrigin)
+
+
+TIERS = {
+    "default": {
+        "INR": WalletLimits(
+            min_topup=2,
+            max_balance=700,
+            daily_topup=600,
+            monthly_topup=900,
+            daily_spend=150,
+            monthly_spend=300,
+            daily_payment_count=3,
+        )
+    },
+    "verified": {"INR": WalletLimits(daily_topup=1_500, daily_spend=400)},
+}
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -333,13 +354,11 @@ class AnyHistory(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.wallets)
     @rule(place=NUMBER)
     def freeze_or_thaw(self, place: int) -> None:
-        """Have a person freeze a wallet, or thaw one that owes nothing."""
+        """Have a person freeze a wallet, also one that owes, or lift the freeze."""
         wallet = self.wallet(place)
-        if wallet.freeze_cause is FreezeCause.NONE:
-            wallet = replace(wallet, state=WalletState.FROZEN, freeze_cause=FreezeCause.OPERATOR)
-        elif wallet.balance >= 0:
-            wallet = replace(wallet, state=WalletState.ACTIVE, freeze_cause=FreezeCause.NONE)
-        self.ledger.wallets[wallet.key] = replace(wallet, version=wallet.version + 1)
+        is_to_freeze = wallet.freeze_cause is not FreezeCause.OPERATOR
+        command = FreezeWallet if is_to_freeze else UnfreezeWallet
+        self.do(command(*wallet.key, "ravi", "for a property"))
 
     @rule(by_ms=st.sampled_from((-5_000, 1, 500, 2_000, 86_400_000)))
     def clock(self, by_ms: int) -> None:
@@ -356,6 +375,84 @@ class AnyHistory(RuleBasedStateMachine):
     def everything_holds(self) -> None:
         """Check all records after each step."""
         self.ledger.check()
+
+
+class LimitedHistory(AnyHistory):
+    """The same with limits on: whatever happens, what customers ask for stays within them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger.limits = Limits(TIERS)
+        self.tiers: dict[str, str] = {}
+
+    @rule(customer=st.sampled_from(CUSTOMERS), tier=st.sampled_from(("", "verified", "gone")))
+    def set_tier(self, customer: str, tier: str) -> None:
+        """Have a person give a customer another tier."""
+        self.do(SetTier(customer, tier, "ravi", "for a property"))
+
+    def do(self, command: Command) -> Decision:
+        """Carry a command out, and check what it has let through."""
+        decision = super().do(command)
+        if isinstance(decision, Accepted):
+            for entry in decision.changes.transactions:
+                if entry.type is TransactionType.PAYMENT:
+                    key = WalletKey(entry.customer_id, entry.currency_code)
+                    self.check_spent(key, entry.create_time_ms)
+            if isinstance(command, CreateTopup) and decision.changes:
+                self.check_started(command)
+        return decision
+
+    def limits_of(self, key: WalletKey) -> WalletLimits:
+        """Return the limits that a wallet has by its tier."""
+        standing = self.ledger.standings.get(key.customer_id)
+        is_verified = standing is not None and standing.tier == "verified"
+        return TIERS["verified" if is_verified else "default"].get(
+            key.currency_code, WalletLimits()
+        )
+
+    def entries(self, key: WalletKey, kind: TransactionType, start_ms: int) -> list[int]:
+        """Return the amounts of a wallet's entries of a kind since a time, without a sign."""
+        return [
+            abs(one.amount)
+            for one in self.ledger.entries
+            if (one.customer_id, one.currency_code, one.type) == (*key, kind)
+            and one.create_time_ms >= start_ms
+        ]
+
+    def check_spent(self, key: WalletKey, time_ms: int) -> None:
+        """Check, entry by entry, that no more was paid than may be."""
+        limits = self.limits_of(key)
+        today = self.entries(key, TransactionType.PAYMENT, period_start_ms(Period.DAY, time_ms))
+        month_ms = period_start_ms(Period.MONTH, time_ms)
+        this_month = self.entries(key, TransactionType.PAYMENT, month_ms)
+        assert limits.daily_spend is None or sum(today) <= limits.daily_spend
+        assert limits.monthly_spend is None or sum(this_month) <= limits.monthly_spend
+        assert limits.daily_payment_count is None or len(today) <= limits.daily_payment_count
+
+    def check_started(self, command: CreateTopup) -> None:
+        """Check that what is credited and what is open, the new one too, is within the limits."""
+        key = WalletKey(command.customer_id, command.amount.currency_code)
+        limits, wallet = self.limits_of(key), self.ledger.wallets.get(key)
+        time_ms = max(self.ledger.now_ms, wallet.update_time_ms if wallet else 0)
+        is_open = sum(
+            one.amount.minor_units
+            for one in self.ledger.open_topups(key.customer_id).values()
+            if one.amount.currency_code == key.currency_code
+        )
+        day_ms = period_start_ms(Period.DAY, time_ms)
+        month_ms = period_start_ms(Period.MONTH, time_ms)
+        today = sum(self.entries(key, TransactionType.TOPUP, day_ms)) + is_open
+        this_month = sum(self.entries(key, TransactionType.TOPUP, month_ms)) + is_open
+        held = max(wallet.balance if wallet else 0, 0) + is_open
+        assert limits.min_topup is None or command.amount.minor_units >= limits.min_topup
+        assert limits.daily_topup is None or today <= limits.daily_topup
+        assert limits.monthly_topup is None or this_month <= limits.monthly_topup
+        assert limits.max_balance is None or held <= limits.max_balance
+
+
+def test_limits_hold_in_any_history() -> None:
+    """No payment and no start of a top-up passes a limit, whatever is captured beyond."""
+    run_state_machine_as_test(LimitedHistory, settings=bounded(100))
 
 
 def test_every_step_of_any_history_keeps_what_must_hold() -> None:

@@ -1,0 +1,53 @@
+"""`wallet-payment encryption`: a key is made, everything is encrypted, a missing key is told."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from harness import Harness, event_of, payment_of, running_harness, unique, with_database
+
+BIN = Path(sys.executable).parent
+
+
+async def run(harness: Harness, *arguments: str, keys: str = "", status: int = 0) -> str:
+    """Run `wallet-payment` on the database of the harness; return all that it says."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(BIN / "wallet-payment"), *arguments),
+        env={
+            "PATH": os.environ["PATH"],
+            "WALLET_MONGODB_URI": harness.settings.mongodb_uri.get_secret_value(),
+            "WALLET_ENCRYPTION_KEYS": keys,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = (text.decode() for text in await process.communicate())
+    assert process.returncode == status, errors + output
+    assert "Traceback" not in errors
+    return output + errors
+
+
+async def test_what_is_plain_is_encrypted_and_opens_with_its_key_alone(
+    mongodb_uri: str,
+) -> None:
+    """Without a key `rotate` refuses; after it, `review` reads with the key and says so without."""
+    uri = with_database(mongodb_uri, unique("encryption_commands"))
+    async with running_harness(uri) as plain:
+        topup = await plain.initiate(await plain.customer(), 500, metadata={"note": "plain"})
+        await plain.deliver(event_of("payment.captured", payment_of(topup, amount=400)))
+        [key] = (await run(plain, "encryption", "key", "--id", "first")).splitlines()
+        assert key.startswith("first:")
+        assert await run(plain, "encryption", "key") != await run(plain, "encryption", "key")
+
+        assert "There is no key" in await run(plain, "encryption", "rotate", status=2)
+        rotated = await run(plain, "encryption", "rotate", keys=key)
+        assert "encrypted 2 records with the current key" in rotated
+        assert key not in rotated
+
+        [event] = await plain.database.gateway_events.find().to_list(None)
+        shown = await run(plain, "review", "show", event["_id"], keys=key)
+        assert '"payment.captured"' in shown
+        missing = await run(plain, "review", "list", status=2)
+        assert "key 'first', which is not among WALLET_ENCRYPTION_KEYS" in missing
+        assert "the books agree" in await run(plain, "books", "verify")

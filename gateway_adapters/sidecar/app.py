@@ -86,13 +86,14 @@ def sidecar_app(
     `deadline_seconds` the body has to be here and the server has to have answered. `rates` bound
     what is refused, and nothing else.
     """
-    connections = Connections(connection_limits)
+    limits = SidecarLimits(rates)
+    connections = Connections(connection_limits, limits, proxies)
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
         middlewares=[connections_middleware(connections), _answer_in_json],
     )
     app[_CONNECTIONS] = connections
-    sidecar = _Sidecar(channel, token, deadline_seconds, SidecarLimits(rates), proxies)
+    sidecar = _Sidecar(channel, token, deadline_seconds, limits, proxies)
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
     app.router.add_get("/readyz", sidecar.readyz)

@@ -34,7 +34,8 @@ def main(*, seconds: float, rounds: int) -> None:
         click.echo(f"attacker: {answer:<28} {count:>8}")
     click.echo(
         f"gateway: {report.webhooks} webhooks taken, {report.webhooks_sent_again} sent again\n"
-        f"sidecar's peak {report.sidecar_peak_mebibytes:.0f} MiB, "
+        f"sidecar's share of a core {report.sidecar_share:.2f}, "
+        f"its peak {report.sidecar_peak_mebibytes:.0f} MiB, "
         f"server's growth {report.server_grown_mebibytes:.0f} MiB\n"
         f"payments a second: quiet {_rates(report.quiet_per_second)}, "
         f"under attack {_rates(report.attacked_per_second)}\n"

@@ -46,6 +46,8 @@ class Report:
     webhooks_sent_again: int
     forged: resources.Topup
     """The top-up that the attacker claimed was paid, as it is afterwards."""
+    sidecar_share: float
+    """Of one core, while it was attacked."""
     sidecar_peak_mebibytes: float
     server_grown_mebibytes: float
 
@@ -84,11 +86,14 @@ async def run_flood(
         quiet: list[float] = []
         attacked: list[float] = []
         answers: Counter[str] = Counter()
+        spent: list[float] = []
         for _ in range(rounds):
             quiet.append(await _rate(load, seconds))
             async with _attack((url, str(body_file), str(niceness)), answers):
                 await asyncio.sleep(1.0)
+                before_seconds = _processor_seconds(sidecar.pid)
                 attacked.append(await _rate(load, seconds))
+                spent.append((_processor_seconds(sidecar.pid) - before_seconds) / seconds)
         load.end()
         gateway.is_over = True
         await asyncio.gather(paying, sending)
@@ -100,6 +105,7 @@ async def run_flood(
             gateway.taken,
             gateway.sent_again,
             await harness.topup(forged),
+            statistics.mean(spent),
             _memory(sidecar.pid, "VmHWM"),
             _memory(server.pid, "VmHWM") - before_mebibytes,
         )
@@ -180,7 +186,7 @@ async def _running_sidecar(
     """Run `wallet-payment sidecar` in a process of its own; yield it with its URL."""
     address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
-        *(str(_PROGRAM), "sidecar"),
+        *("nice", "-n", "5", str(_PROGRAM), "sidecar"),
         env={
             "PATH": os.environ["PATH"],
             "WALLET_SIDECAR_ADDRESS": address,
@@ -208,6 +214,13 @@ async def _running_sidecar(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return how long a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(pid: int, what: str) -> float:

@@ -39,6 +39,7 @@ def main(*, seconds: float, rounds: int) -> None:
         f"server's growth {report.server_grown_mebibytes:.0f} MiB\n"
         f"payments a second: quiet {_rates(report.quiet_per_second)}, "
         f"under attack {_rates(report.attacked_per_second)}\n"
+        f"for each second that the server computed: ratio {report.server_ratio:.2f}\n"
         f"ratio {report.ratio:.2f}, at least {RATIO}; the books agree"
     )
     sys.exit(0 if report.ratio >= RATIO else 1)

@@ -39,6 +39,10 @@ class Report:
 
     quiet_per_second: list[float]
     attacked_per_second: list[float]
+    quiet_per_server_second: list[float]
+    """Payments for each second that the server computed: no other program on this machine, and no
+    attacker's own work, changes this much."""
+    attacked_per_server_second: list[float]
     answers: dict[str, int]
     """What the attacker was answered, and how often."""
     webhooks: int
@@ -50,6 +54,13 @@ class Report:
     """Of one core, while it was attacked."""
     sidecar_peak_mebibytes: float
     server_grown_mebibytes: float
+
+    @property
+    def server_ratio(self) -> float:
+        """As `ratio`, for each second that the server computed."""
+        return statistics.median(self.attacked_per_server_second) / statistics.median(
+            self.quiet_per_server_second
+        )
 
     @property
     def ratio(self) -> float:
@@ -83,24 +94,25 @@ async def run_flood(
         gateway = _Gateway(harness, url)
         sending = asyncio.create_task(gateway.send())
         before_mebibytes = _memory(server.pid, "VmRSS")
-        quiet: list[float] = []
-        attacked: list[float] = []
+        quiet, attacked = _Rates(load, server.pid), _Rates(load, server.pid)
         answers: Counter[str] = Counter()
         spent: list[float] = []
         for _ in range(rounds):
-            quiet.append(await _rate(load, seconds))
+            await quiet.measure(seconds)
             async with _attack((url, str(body_file), str(niceness)), answers):
                 await asyncio.sleep(1.0)
                 before_seconds = _processor_seconds(sidecar.pid)
-                attacked.append(await _rate(load, seconds))
+                await attacked.measure(seconds)
                 spent.append((_processor_seconds(sidecar.pid) - before_seconds) / seconds)
         load.end()
         gateway.is_over = True
         await asyncio.gather(paying, sending)
         assert load.unanswered == []
         report = Report(
-            quiet,
-            attacked,
+            quiet.per_second,
+            attacked.per_second,
+            quiet.per_server_second,
+            attacked.per_server_second,
             dict(answers),
             gateway.taken,
             gateway.sent_again,
@@ -149,12 +161,24 @@ class _Gateway:
             return False
 
 
-async def _rate(load: Load, seconds: float) -> float:
-    """Return how many payments a second are acknowledged."""
-    loop = asyncio.get_running_loop()
-    before, start = len(load.acknowledged), loop.time()
-    await asyncio.sleep(seconds)
-    return (len(load.acknowledged) - before) / (loop.time() - start)
+class _Rates:
+    """How many payments are acknowledged, phase by phase."""
+
+    def __init__(self, load: Load, server_pid: int) -> None:
+        self._load = load
+        self._server_pid = server_pid
+        self.per_second: list[float] = []
+        self.per_server_second: list[float] = []
+
+    async def measure(self, seconds: float) -> None:
+        """Measure one phase."""
+        loop = asyncio.get_running_loop()
+        count, start = len(self._load.acknowledged), loop.time()
+        computed = _processor_seconds(self._server_pid)
+        await asyncio.sleep(seconds)
+        count = len(self._load.acknowledged) - count
+        self.per_second.append(count / (loop.time() - start))
+        self.per_server_second.append(count / (_processor_seconds(self._server_pid) - computed))
 
 
 @asynccontextmanager

@@ -181,17 +181,20 @@ async def test_connections_that_are_only_held_make_room() -> None:
         assert await first.answer() == b""
 
 
+async def hold_ten(address: str) -> None:
+    """Hold ten connections from one address until each is cut off."""
+    async with AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(client(address, "127.0.0.2")) for _ in range(10)]
+        for one in held:
+            assert await one.answer() == b""
+
+
 async def test_who_only_holds_connections_is_barred() -> None:
     """After twenty that were cut off, further ones are as soon as they are made."""
     quick = ConnectionLimits(first_request_seconds=0.05)
     async with sidecar_with(quick, rates=SidecarRates(address=Rate(1, 50))) as address:
         for _ in range(4):
-            async with AsyncExitStack() as stack:
-                held = [
-                    await stack.enter_async_context(client(address, "127.0.0.2")) for _ in range(10)
-                ]
-                for one in held:
-                    assert await one.answer() == b""
+            await hold_ten(address)
 
         assert not await is_served(address, "127.0.0.2")
         assert await is_served(address, "127.0.0.3")
@@ -203,12 +206,7 @@ async def test_a_trusted_proxy_is_not_held_to_account_for_its_senders() -> None:
     proxies = TrustedProxies((ipaddress.ip_network("127.0.0.2/32"),))
     async with sidecar_with(quick, proxies, SidecarRates(address=Rate(1, 50))) as address:
         for _ in range(4):
-            async with AsyncExitStack() as stack:
-                held = [
-                    await stack.enter_async_context(client(address, "127.0.0.2")) for _ in range(10)
-                ]
-                for one in held:
-                    assert await one.answer() == b""
+            await hold_ten(address)
 
         assert await is_served(address, "127.0.0.2")
 

@@ -86,13 +86,14 @@ def sidecar_app(
     `deadline_seconds` the body has to be here and the server has to have answered. `rates` bound
     what is refused, and nothing else.
     """
-    connections = Connections(connection_limits)
+    limits = SidecarLimits(rates)
+    connections = Connections(connection_limits, limits, proxies)
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
         middlewares=[connections_middleware(connections), _answer_in_json],
     )
     app[_CONNECTIONS] = connections
-    sidecar = _Sidecar(channel, token, deadline_seconds, SidecarLimits(rates), proxies)
+    sidecar = _Sidecar(channel, token, deadline_seconds, limits, proxies)
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
     app.router.add_get("/readyz", sidecar.readyz)
@@ -173,14 +174,16 @@ class _Sidecar:
         remote = self._proxies.remote_of(request)
         try:
             with self._limits.counting(gateway, remote) as verdict:
-                response = await self._answer(request, _log.bind(gateway=gateway, remote=remote))
+                response = await self._answer(
+                    request, remote, _log.bind(gateway=gateway, remote=remote)
+                )
                 verdict.status = response.status
                 return response
         except TooMany as error:
             return json_refusal(_too_many(error.wait_seconds))
 
     async def _answer(
-        self, request: web.Request, log: structlog.stdlib.BoundLogger
+        self, request: web.Request, remote: str, log: structlog.stdlib.BoundLogger
     ) -> web.Response:
         give_up_at = time.monotonic() + self._deadline_seconds
         try:
@@ -191,7 +194,7 @@ class _Sidecar:
         correlation_id = secrets.token_hex(16)
         log = log.bind(correlation_id=correlation_id)
         try:
-            answer = await self._forward(webhook, correlation_id, give_up_at)
+            answer = await self._forward(webhook, remote, correlation_id, give_up_at)
         except grpc.aio.AioRpcError as error:
             response = _failure(error, log)
         else:
@@ -200,7 +203,7 @@ class _Sidecar:
         return response
 
     async def _forward(
-        self, webhook: Webhook, correlation_id: str, give_up_at: float
+        self, webhook: Webhook, remote: str, correlation_id: str, give_up_at: float
     ) -> contract.ForwardWebhookResponse:
         receive_time = Timestamp()
         receive_time.FromNanoseconds(webhook.receive_time_ns)
@@ -217,6 +220,7 @@ class _Sidecar:
             metadata=(
                 ("authorization", f"Bearer {self._token()}"),
                 ("x-correlation-id", correlation_id),
+                ("x-webhook-sender", remote),
             ),
         )
 

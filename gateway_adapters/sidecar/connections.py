@@ -15,12 +15,16 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway_adapters.sidecar.limits import network_of
+from gateway_adapters.sidecar.limits import SidecarLimits, network_of
+from gateway_adapters.sidecar.remote import TrustedProxies
 
 FIRST_REQUEST_SECONDS: Final = 5.0
 """So long a new connection has for the headers of its first request."""
 NEXT_REQUEST_SECONDS: Final = 15.0
 """So long an answered one is kept for the headers of another."""
+_PROXY: Final = "proxy"
+"""Stands for a trusted proxy, which has the connections of many senders and is not held to account
+for any of them."""
 _LOG_SECONDS: Final = 10.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("sidecar")
@@ -39,8 +43,12 @@ class ConnectionLimits:
 class Connections:
     """All open connections, and the time that each has left for its next request."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, limits: ConnectionLimits, senders: SidecarLimits, proxies: TrustedProxies
+    ) -> None:
         self._limits = limits
+        self._senders = senders
+        self._proxies = proxies
         self._networks: dict[asyncio.BaseTransport, str] = {}
         self._count = Counter[str]()
         self._deadlines: dict[asyncio.BaseTransport, asyncio.TimerHandle] = {}
@@ -55,8 +63,10 @@ class Connections:
     def opened(self, transport: asyncio.Transport) -> bool:
         """Take a connection, and have it wait for its first request; False where it is one more."""
         peer = transport.get_extra_info("peername")
-        network = network_of(peer[0] if isinstance(peer, tuple) else "")
-        if self._count[network] >= self._limits.per_address:
+        address = peer[0] if isinstance(peer, tuple) else ""
+        network = _PROXY if self._proxies.trusts(address) else network_of(address)
+        has_too_many = self._count[network] >= self._limits.per_address
+        if network != _PROXY and (has_too_many or self._senders.bars(network)):
             self._note_cut()
             return False
         if len(self._networks) >= self._limits.total:
@@ -105,6 +115,8 @@ class Connections:
     def _cut_off(self, transport: asyncio.BaseTransport) -> None:
         if transport in self._without_request:
             self._note_cut()
+            if self._networks[transport] != _PROXY:
+                self._senders.misbehaved(self._networks[transport])
         self.closed(transport)
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - that of a stream
         transport.abort()

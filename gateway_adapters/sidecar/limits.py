@@ -6,6 +6,9 @@ and against the gateway that it claims to come from. Whether that is so is known
 therefore an address that is not known yet pays first, and gets back what was not refused. An
 address whose signature held lately pays for refusals alone, and is not concerned by the gateway's
 limit, which others may have used up.
+
+Who goes on although it was turned away, or only holds connections, is barred for a while: its
+connections are cut off as soon as they are made, which costs the least.
 """
 
 import ipaddress
@@ -24,6 +27,8 @@ from gateway_adapters.rate_limit import Rate, RateTable, private_table
 KNOWN_SECONDS: Final = 86_400.0
 """So long after its last good signature an address is known."""
 MAX_KNOWN: Final = 1_000
+BARRED: Final = Rate(1, 20)
+"""So often a sender may be turned away or cut off, before it is barred."""
 _IPV6_NETWORK_BITS: Final = 64
 """Whoever has one address of IPv6 has as many as this leaves."""
 _LOG_SECONDS: Final = 10.0
@@ -74,7 +79,7 @@ class SidecarLimits:
         self._rates = rates
         self._table = table or private_table(clock)
         self._clock = clock
-        self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._known: OrderedDict[str, float] = OrderedDict()
         self._refused = 0
         self._log_at = clock()
 
@@ -90,8 +95,9 @@ class SidecarLimits:
         for key, rate in uses:
             if wait_seconds := self._table.wait_seconds(key, rate):
                 self._note_refusal(key)
+                self.misbehaved(network)
                 raise TooMany(key, wait_seconds)
-        pays_first = not self._is_known(gateway, network)
+        pays_first = not self._is_known(network)
         if pays_first:
             self._use(uses)
         verdict = Verdict()
@@ -104,13 +110,23 @@ class SidecarLimits:
                 for key, rate in uses:
                     self._table.give_back(key, rate)
             if verdict.status == HTTPStatus.OK:
-                self._remember(gateway, network)
+                self._remember(network)
+
+    def bars(self, network: str) -> bool:
+        """Tell whether a sender is to have no connection just now."""
+        if self._rates.address is None or self._is_known(network):
+            return False
+        return self._table.wait_seconds(f"barred {network}", BARRED) > 0
+
+    def misbehaved(self, network: str) -> None:
+        """Note that a sender was turned away or cut off."""
+        self._table.use(f"barred {network}", BARRED)
 
     def _uses(self, gateway: str, network: str) -> list[tuple[str, Rate]]:
         uses = []
         if self._rates.address is not None:
             uses.append((f"address {network}", self._rates.address))
-        if self._rates.gateway is not None and not self._is_known(gateway, network):
+        if self._rates.gateway is not None and not self._is_known(network):
             uses.append((f"gateway {gateway}", self._rates.gateway))
         return uses
 
@@ -118,14 +134,13 @@ class SidecarLimits:
         for key, rate in uses:
             self._table.use(key, rate)
 
-    def _is_known(self, gateway: str, network: str) -> bool:
-        known_until = self._known.get((gateway, network), 0.0)
-        return self._clock() < known_until
+    def _is_known(self, network: str) -> bool:
+        return self._clock() < self._known.get(network, 0.0)
 
-    def _remember(self, gateway: str, network: str) -> None:
+    def _remember(self, network: str) -> None:
         """Know an address whose signature held; only who can sign gets in here."""
-        self._known[gateway, network] = self._clock() + KNOWN_SECONDS
-        self._known.move_to_end((gateway, network))
+        self._known[network] = self._clock() + KNOWN_SECONDS
+        self._known.move_to_end(network)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 

@@ -43,6 +43,11 @@ class TrustedProxies:
             address = before
         return str(address)
 
+    def trusts(self, address: str) -> bool:
+        """Tell whether an address is that of a trusted proxy."""
+        parsed = _address(address)
+        return parsed is not None and self._trusts(parsed)
+
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self.networks)
 

@@ -33,7 +33,10 @@ from wallet_payment.v1 import wallet_payment_service_pb2 as service
 SERVICE: Final[ServiceDescriptor] = service.DESCRIPTOR.services_by_name["WalletPaymentService"]
 _CORRELATION_ID: Final = "x-correlation-id"
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
+_WEBHOOK_SENDER: Final = "x-webhook-sender"
+_FORWARDING: Final = "webhook.forward"
 _MAX_CORRELATION_ID: Final = 128
+_MAX_ADDRESS: Final = 45
 _MAX_AUDITED_ID: Final = 128
 """Also a call that was refused is audited, and its ids can be as long as a message."""
 _ANSWER_MARGIN_SECONDS: Final = 0.05
@@ -171,7 +174,7 @@ class _Edge:
         """Carry out a call; whatever is raised leaves as an error of the contract."""
         started = time.perf_counter()
         self.metrics.call_started()
-        authorization, correlation_id = _metadata(context)
+        authorization, correlation_id, sender = _metadata(context)
         context.set_trailing_metadata(((_CORRELATION_ID, correlation_id),))
         request = self._read(serialized)
         customer_id = getattr(request, "customer_id", "")
@@ -217,7 +220,8 @@ class _Edge:
                     time_ms=time.time_ns() // 1_000_000,
                     method=self.method,
                     caller=caller.name if caller else "",
-                    peer=context.peer(),
+                    # Only who may forward webhooks is believed whom they are from.
+                    peer=_peer(context, sender if caller and self.scope == _FORWARDING else ""),
                     customer_id=customer_id[:_MAX_AUDITED_ID],
                     order_id=getattr(request, "order_id", "")[:_MAX_AUDITED_ID],
                     code=code,
@@ -267,15 +271,25 @@ def _check_audit(audit: AuditLog) -> None:
         )
 
 
-def _metadata(context: Context) -> tuple[str | None, str]:
-    """Return the call's `authorization`, and its correlation id: the caller's, or a new one."""
+def _peer(context: Context, sender: str) -> str:
+    """Return where a call comes from, and the sender of the webhook that it forwards."""
+    return f"{context.peer()} for {sender}" if sender else str(context.peer())
+
+
+def _metadata(context: Context) -> tuple[str | None, str, str]:
+    """Return the call's `authorization`, its correlation id, and a webhook's sender.
+
+    The correlation id is the caller's, or a new one.
+    """
     authorization: str | None = None
-    correlation_id = ""
+    correlation_id = sender = ""
     for key, value in context.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str):
             authorization = value
         elif key == _CORRELATION_ID and isinstance(value, str):
             correlation_id = value[:_MAX_CORRELATION_ID]
+        elif key == _WEBHOOK_SENDER and isinstance(value, str):
+            sender = value[:_MAX_ADDRESS]
     if not correlation_id or has_card_number(correlation_id):
         correlation_id = secrets.token_hex(8)
-    return authorization, correlation_id
+    return authorization, correlation_id, sender

@@ -34,10 +34,12 @@ def main(*, seconds: float, rounds: int) -> None:
         click.echo(f"attacker: {answer:<28} {count:>8}")
     click.echo(
         f"gateway: {report.webhooks} webhooks taken, {report.webhooks_sent_again} sent again\n"
-        f"sidecar's peak {report.sidecar_peak_mebibytes:.0f} MiB, "
+        f"sidecar's share of a core {report.sidecar_share:.2f}, "
+        f"its peak {report.sidecar_peak_mebibytes:.0f} MiB, "
         f"server's growth {report.server_grown_mebibytes:.0f} MiB\n"
         f"payments a second: quiet {_rates(report.quiet_per_second)}, "
         f"under attack {_rates(report.attacked_per_second)}\n"
+        f"for each second that the server computed: ratio {report.server_ratio:.2f}\n"
         f"ratio {report.ratio:.2f}, at least {RATIO}; the books agree"
     )
     sys.exit(0 if report.ratio >= RATIO else 1)

@@ -39,6 +39,10 @@ class Report:
 
     quiet_per_second: list[float]
     attacked_per_second: list[float]
+    quiet_per_server_second: list[float]
+    """Payments for each second that the server computed: no other program on this machine, and no
+    attacker's own work, changes this much."""
+    attacked_per_server_second: list[float]
     answers: dict[str, int]
     """What the attacker was answered, and how often."""
     webhooks: int
@@ -46,8 +50,17 @@ class Report:
     webhooks_sent_again: int
     forged: resources.Topup
     """The top-up that the attacker claimed was paid, as it is afterwards."""
+    sidecar_share: float
+    """Of one core, while it was attacked."""
     sidecar_peak_mebibytes: float
     server_grown_mebibytes: float
+
+    @property
+    def server_ratio(self) -> float:
+        """As `ratio`, for each second that the server computed."""
+        return statistics.median(self.attacked_per_server_second) / statistics.median(
+            self.quiet_per_server_second
+        )
 
     @property
     def ratio(self) -> float:
@@ -81,25 +94,30 @@ async def run_flood(
         gateway = _Gateway(harness, url)
         sending = asyncio.create_task(gateway.send())
         before_mebibytes = _memory(server.pid, "VmRSS")
-        quiet: list[float] = []
-        attacked: list[float] = []
+        quiet, attacked = _Rates(load, server.pid), _Rates(load, server.pid)
         answers: Counter[str] = Counter()
+        spent: list[float] = []
         for _ in range(rounds):
-            quiet.append(await _rate(load, seconds))
+            await quiet.measure(seconds)
             async with _attack((url, str(body_file), str(niceness)), answers):
                 await asyncio.sleep(1.0)
-                attacked.append(await _rate(load, seconds))
+                before_seconds = _processor_seconds(sidecar.pid)
+                await attacked.measure(seconds)
+                spent.append((_processor_seconds(sidecar.pid) - before_seconds) / seconds)
         load.end()
         gateway.is_over = True
         await asyncio.gather(paying, sending)
         assert load.unanswered == []
         report = Report(
-            quiet,
-            attacked,
+            quiet.per_second,
+            attacked.per_second,
+            quiet.per_server_second,
+            attacked.per_server_second,
             dict(answers),
             gateway.taken,
             gateway.sent_again,
             await harness.topup(forged),
+            statistics.mean(spent),
             _memory(sidecar.pid, "VmHWM"),
             _memory(server.pid, "VmHWM") - before_mebibytes,
         )
@@ -143,12 +161,24 @@ class _Gateway:
             return False
 
 
-async def _rate(load: Load, seconds: float) -> float:
-    """Return how many payments a second are acknowledged."""
-    loop = asyncio.get_running_loop()
-    before, start = len(load.acknowledged), loop.time()
-    await asyncio.sleep(seconds)
-    return (len(load.acknowledged) - before) / (loop.time() - start)
+class _Rates:
+    """How many payments are acknowledged, phase by phase."""
+
+    def __init__(self, load: Load, server_pid: int) -> None:
+        self._load = load
+        self._server_pid = server_pid
+        self.per_second: list[float] = []
+        self.per_server_second: list[float] = []
+
+    async def measure(self, seconds: float) -> None:
+        """Measure one phase."""
+        loop = asyncio.get_running_loop()
+        count, start = len(self._load.acknowledged), loop.time()
+        computed = _processor_seconds(self._server_pid)
+        await asyncio.sleep(seconds)
+        count = len(self._load.acknowledged) - count
+        self.per_second.append(count / (loop.time() - start))
+        self.per_server_second.append(count / (_processor_seconds(self._server_pid) - computed))
 
 
 @asynccontextmanager
@@ -180,7 +210,7 @@ async def _running_sidecar(
     """Run `wallet-payment sidecar` in a process of its own; yield it with its URL."""
     address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
-        *(str(_PROGRAM), "sidecar"),
+        *("nice", "-n", "5", str(_PROGRAM), "sidecar"),
         env={
             "PATH": os.environ["PATH"],
             "WALLET_SIDECAR_ADDRESS": address,
@@ -208,6 +238,13 @@ async def _running_sidecar(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return how long a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(pid: int, what: str) -> float:

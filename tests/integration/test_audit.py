@@ -12,8 +12,11 @@ import pytest
 
 from harness import (
     Harness,
+    bearer,
+    event_of,
     eventually,
     free_port,
+    gateway_id,
     inr,
     refusal_of,
     running_harness,
@@ -408,6 +411,26 @@ async def test_refused_calls_are_audited_whoever_makes_them(harness: Harness) ->
         assert one["peer"].startswith("ipv4:127.0.0.1:")
         assert one["duration_us"] > 0
         assert one["correlation_id"]
+
+
+async def test_a_webhook_is_audited_with_who_sent_it(harness: Harness) -> None:
+    """The sidecar says from where it got it; nobody else is believed."""
+    body = event_of("payment.captured", {"id": gateway_id("pay"), "order_id": unique("order")})
+    status, _ = await harness.deliver(body, X_Razorpay_Signature="0" * 64)
+    assert status == 401
+    caller = unique("caller")
+    metadata = (*bearer(token(sub=caller)), ("x-webhook-sender", "192.0.2.1"))
+    request = service.GetStatusRequest(customer_id=unique("customer"))
+    await refusal_of(harness.call("GetStatus", request, metadata=metadata))
+
+    async def written() -> list[str] | None:
+        query = {"$or": [{"reason": "SIGNATURE_INVALID"}, {"caller": caller}]}
+        found = await harness.database.integration_logs.find(query).sort("_id").to_list(None)
+        return [one["peer"] for one in found] if len(found) >= 2 else None
+
+    peers = await eventually(written)
+    assert any(peer.endswith(" for 127.0.0.1") for peer in peers)
+    assert not any("192.0.2.1" in peer for peer in peers)
 
 
 async def test_the_services_own_audit_is_proven(harness: Harness) -> None:

@@ -1,6 +1,7 @@
 """Clients who only hold connections, over real sockets: they are cut off, others get through."""
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,7 +10,9 @@ import grpc
 import pytest
 from aiohttp import ClientSession
 
-from gateway_adapters.sidecar import ConnectionLimits, sidecar_app, sidecar_runner
+from gateway_adapters.rate_limit import Rate
+from gateway_adapters.sidecar import ConnectionLimits, SidecarRates, sidecar_app, sidecar_runner
+from gateway_adapters.sidecar.remote import TrustedProxies
 from server.listening import address_of, bind, http_server
 
 QUICK = ConnectionLimits(
@@ -26,11 +29,20 @@ async def address() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def sidecar_with(limits: ConnectionLimits) -> AsyncIterator[str]:
+async def sidecar_with(
+    limits: ConnectionLimits,
+    proxies: TrustedProxies = TrustedProxies(),  # noqa: B008 - it never changes
+    rates: SidecarRates = SidecarRates(),  # noqa: B008 - nor does this
+) -> AsyncIterator[str]:
     """Run a sidecar with these limits; give its host:port."""
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
         app = sidecar_app(
-            lambda: channel, lambda: "token", deadline_seconds=0.5, connection_limits=limits
+            lambda: channel,
+            lambda: "token",
+            deadline_seconds=0.5,
+            rates=rates,
+            connection_limits=limits,
+            proxies=proxies,
         )
         bound = bind("127.0.0.1:0", "sidecar")
         async with http_server(sidecar_runner(app), bound):
@@ -167,6 +179,36 @@ async def test_connections_that_are_only_held_make_room() -> None:
         ]
         assert await is_served(address, "127.0.0.4")
         assert await first.answer() == b""
+
+
+async def hold_ten(address: str) -> None:
+    """Hold ten connections from one address until each is cut off."""
+    async with AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(client(address, "127.0.0.2")) for _ in range(10)]
+        for one in held:
+            assert await one.answer() == b""
+
+
+async def test_who_only_holds_connections_is_barred() -> None:
+    """After twenty that were cut off, further ones are as soon as they are made."""
+    quick = ConnectionLimits(first_request_seconds=0.05)
+    async with sidecar_with(quick, rates=SidecarRates(address=Rate(1, 50))) as address:
+        for _ in range(4):
+            await hold_ten(address)
+
+        assert not await is_served(address, "127.0.0.2")
+        assert await is_served(address, "127.0.0.3")
+
+
+async def test_a_trusted_proxy_is_not_held_to_account_for_its_senders() -> None:
+    """It has as many connections as there are, also some that it does not use."""
+    quick = ConnectionLimits(total=50, per_address=2, first_request_seconds=0.05)
+    proxies = TrustedProxies((ipaddress.ip_network("127.0.0.2/32"),))
+    async with sidecar_with(quick, proxies, SidecarRates(address=Rate(1, 50))) as address:
+        for _ in range(4):
+            await hold_ten(address)
+
+        assert await is_served(address, "127.0.0.2")
 
 
 async def test_connections_under_way_are_not_made_to_go(address: str) -> None:

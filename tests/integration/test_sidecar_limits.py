@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from aiohttp import ClientSession, TCPConnector
+from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
 from gateway_adapters.rate_limit import Rate
 from gateway_adapters.sidecar import SidecarRates, sidecar_app, sidecar_runner
@@ -136,6 +136,17 @@ async def test_a_server_that_is_away_is_nobodys_fault() -> None:
         assert await gateway.statuses(30, is_good=True) == [503] * 30
 
 
+async def test_who_does_not_heed_that_it_was_turned_away_is_barred(url: str) -> None:
+    """After twenty refusals that changed nothing its connections are cut off; others are taken."""
+    async with sender(ATTACKER, url) as attacker:
+        assert await attacker.statuses(25, is_good=False) == [401] * 5 + [429] * 20
+    async with sender(ATTACKER, url) as attacker:
+        with pytest.raises(ClientConnectionError):
+            await attacker.send(is_good=False)
+    async with sender(GATEWAY, url) as gateway:
+        assert await gateway.statuses(3, is_good=True) == [200] * 3
+
+
 class Clock:
     """Seconds that only a test moves on."""
 
@@ -167,6 +178,21 @@ def test_an_address_is_known_for_a_day() -> None:
     clock.now += 2
 
     assert not turn(limits, GATEWAY, 200)
+
+
+def test_a_bar_ends_by_itself_and_never_holds_for_a_known_address() -> None:
+    """Whoever stays away for a while is let in again; a gateway is let in whatever it did."""
+    clock = Clock()
+    limits = SidecarLimits(SidecarRates(address=Rate(0.001, 1)), clock=clock)
+    assert turn(limits, GATEWAY, 200)
+    for _ in range(50):
+        limits.misbehaved(ATTACKER)
+        limits.misbehaved(GATEWAY)
+
+    assert limits.bars(ATTACKER)
+    assert not limits.bars(GATEWAY)
+    clock.now += 1
+    assert not limits.bars(ATTACKER)
 
 
 def test_no_more_addresses_are_remembered_than_there_is_room_for() -> None:

@@ -17,8 +17,10 @@ from harness import (
     running_harness,
     token,
 )
+from payment_load import serving
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
+from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
 
 
 def since(seconds: float) -> Timestamp:
@@ -315,3 +317,19 @@ async def test_a_webhook_that_pays_an_order_tells_credit_and_payment(harness: Ha
     assert status == 200
     assert names_of(events) == ["TOPUP_CREDITED", "PAYMENT_MADE"]
     assert events[1].transaction.order_id == f"{customer}-order"
+
+
+async def test_a_stopping_server_ends_its_streams_well(harness: Harness) -> None:
+    """On SIGTERM a watching reader is let go with OK, and the server does not wait for it."""
+    async with (
+        serving(harness.settings.mongodb_uri.get_secret_value()) as (process, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        call = stub.WatchEvents(service.WatchEventsRequest(), metadata=harness.metadata)
+        assert (await call.read()).cursor
+        process.terminate()
+
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() is grpc.StatusCode.OK
+        assert await process.wait() == 0

@@ -23,11 +23,14 @@ import server.store
 from harness import Harness, event_of, payment_of, running_harness, with_database
 from server.audit import AuditEntry
 from server.commit.committer import Committer
+from server.feed import EventFilter, HistoryPosition, Moment, WalletEventType
+from server.ledger.chain import before_transactions_at
 from server.ledger.commands import DismissEvent
 from server.metrics import Metrics
 from server.store import books, connection, schema, seed
 from server.store.audit_log import MongoAuditLog
 from server.store.audit_records import AuditFilter, AuditReport, MongoAuditRecords
+from server.store.event_feed import MongoEventFeed
 from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
 from wallet_payment.v1 import resources_pb2 as resources
@@ -38,7 +41,7 @@ _DRIVER_CALLS: Final = frozenset(
     {
         *("found", "find", "find_one", "written", "write", "command", "aggregate", "distinct"),
         *("update_one", "update_many", "replace_one", "delete_one", "delete_many"),
-        *("find_one_and_update", "count_documents", "bulk_write"),
+        *("find_one_and_update", "count_documents", "bulk_write", "snapshot"),
     }
 )
 _SPECIAL_CASES: Final = frozenset({"seals", "books_legs", "books_lookups", "elections"})
@@ -235,6 +238,7 @@ async def operators_look(harness: Harness) -> None:
         assert due
         assert (await books.verify_books(database, print)).differences == 0
         await reads_the_audit(database)
+        await reads_the_feed(database)
 
 
 async def reads_the_audit(database: Any) -> None:
@@ -252,6 +256,26 @@ async def reads_the_audit(database: Any) -> None:
     assert [one async for one in audit.verify(AuditReport())] == []
 
 
+async def reads_the_feed(database: Any) -> None:
+    """Read events with every combination of filters: of the past, and what comes."""
+    feed = MongoEventFeed(database, 1)
+    types = frozenset({WalletEventType.PAYMENT_MADE, WalletEventType.WALLET_FROZEN})
+    first_id = before_transactions_at(0)
+    for wanted in (
+        EventFilter(),
+        EventFilter("anyone"),
+        EventFilter(types=types),
+        EventFilter("anyone", types),
+    ):
+        await feed.reader(wanted, HistoryPosition(first_id, first_id)).next_page()
+        gone = HistoryPosition(first_id, first_id, 0, Moment(1, 1))
+        await feed.reader(wanted, gone).next_page()
+        live = feed.reader(wanted, None)
+        await live.next_page()
+        await live.close()
+    feed.close()
+
+
 def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Return a command's queries, each as MongoDB is asked to explain it."""
     name = command["name"]
@@ -266,6 +290,8 @@ def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         case "delete":
             for statement in command["deletes"]:
                 yield {name: collection, "deletes": [statement]}
+        case "aggregate" if collection == 1:
+            assert "$changeStream" in command["pipeline"][0]  # it goes along the oplog
         case "aggregate" | "count" | "distinct" | "findAndModify":
             own = ("name", "lsid", "txnNumber", "$db", "$clusterTime", "readConcern")
             yield {part: value for part, value in command.items() if part not in own}

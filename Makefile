@@ -12,6 +12,11 @@ CHROMIUM ?= $(shell for name in chromium chromium-browser google-chrome; do comm
 # Whatever the build hook generates the stubs from: a change installs anew.
 INSTALL_INPUTS := pyproject.toml hatch_build.py $(shell find protos -name '*.proto')
 
+# What a deployment consists of, without what only tests need, and the tools that look at it.
+AUDITED := build/audited
+AUDIT_BIN := build/audit-tools/bin
+ALLOWED_LICENSES := MIT;BSD;Apache;PSF;Python Software Foundation;ISC;MPL-2.0;Mozilla Public License 2.0;Unlicense;0BSD
+
 # The contract must stay compatible with the last release, or with the last commit before the first.
 BASELINE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || echo HEAD)
 
@@ -32,15 +37,15 @@ demo: $(INSTALLED) ## Show the main job in a minute: top-up, payment, refund, bo
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the money path against its baselines; writes build/bench/latest.json.
-	@$(BIN)/python tests/bench money $(BENCH_OPTIONS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench money $(BENCH_OPTIONS)
 
 .PHONY: bench-growth
 bench-growth: $(INSTALLED) ## Measure with a million stored transactions beside none; some minutes.
-	@$(BIN)/python tests/bench growth $(BENCH_OPTIONS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench growth $(BENCH_OPTIONS)
 
 .PHONY: bench-soak
 bench-soak: $(INSTALLED) ## Watch the server's memory under load for ten minutes.
-	@$(BIN)/python tests/bench soak $(BENCH_OPTIONS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench soak $(BENCH_OPTIONS)
 
 .PHONY: bench-verify
 bench-verify: $(INSTALLED) ## Measure the proof of the books at 1,000,000 transactions.
@@ -86,6 +91,10 @@ CHAOS_SEED ?= 1
 chaos: $(INSTALLED) ## Kill and stop everything under load for five minutes; prove that no money is lost.
 	@PYTHONPATH=tests $(BIN)/python tests/chaos/chaos.py --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 
+.PHONY: flood
+flood: $(INSTALLED) ## Attack the sidecar while a caller pays; tell what is left of the caller's throughput.
+	@PYTHONPATH=tests $(BIN)/python tests/flood/flood.py $(FLOOD_OPTIONS)
+
 .PHONY: browser
 browser: chromium $(BROWSER_INSTALLED) ## Test the checkout page in a real browser; pictures go to build/browser.
 	WALLET_TEST_CHROMIUM='$(CHROMIUM)' $(BIN)/pytest tests/browser
@@ -124,6 +133,22 @@ sim: $(INSTALLED) ## Simulate histories full of faults: SEEDS=1-1000; PLAN='...'
 sim-planted: $(INSTALLED) ## Plant bugs one by one, and tell how many seeds it takes to find each.
 	@cd tests && ../$(BIN)/python -m sim $(or $(SEEDS),1-2000) --all-planted
 
+.PHONY: sbom
+sbom: $(AUDITED) ## List what a deployment consists of: build/sbom.cdx.json (CycloneDX).
+	@$(AUDIT_BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file build/sbom.cdx.json build/deployed/bin/python
+	@echo "build/sbom.cdx.json: $$(grep -c '"bom-ref"' build/sbom.cdx.json) components"
+
+.PHONY: licenses
+licenses: $(AUDITED) ## List the licences of a deployment; fails at one that is not allowed here.
+	@$(AUDIT_BIN)/pip-licenses --python build/deployed/bin/python --with-urls --order=license \
+		--ignore-packages wallet-payment --partial-match --allow-only '$(ALLOWED_LICENSES)'
+
+.PHONY: vulnerabilities
+vulnerabilities: $(AUDITED) ## Look for known vulnerabilities in a deployment; needs pypi.org.
+	@$(AUDIT_BIN)/pip-audit --strict --skip-editable --progress-spinner off \
+		--path "$$(build/deployed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff check --fix
@@ -144,4 +169,14 @@ $(INSTALLED): $(INSTALL_INPUTS)
 $(BROWSER_INSTALLED): $(INSTALLED)
 	@echo "installing what drives a browser into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@
+
+$(AUDITED): $(INSTALL_INPUTS)
+	@echo "installing a deployment into build/deployed, and what looks at it into build/audit-tools"
+	@$(PYTHON) -m venv --clear build/deployed
+	@build/deployed/bin/python -m pip install --quiet --disable-pip-version-check .
+	@build/deployed/bin/python -m pip uninstall --quiet --yes --disable-pip-version-check pip setuptools
+	@$(PYTHON) -m venv --clear build/audit-tools
+	@$(AUDIT_BIN)/python -m pip install --quiet --disable-pip-version-check \
+		'cyclonedx-bom>=7,<8' 'pip-audit>=2.9,<3' 'pip-licenses>=5,<6'
 	@touch $@

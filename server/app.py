@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
 import grpc
 import structlog
 
+from gateway_adapters.guarded_session import guarded_session
 from gateway_adapters.rate_limit import private_table, shared_table
 from server.access.certificates import CertificateFiles
 from server.access.watched_files import WatchedFiles
@@ -20,7 +20,7 @@ from server.authentication import running_authenticator
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings
-from server.gateways import gateways, wallets
+from server.gateways import gateways, outbound_hosts, wallets
 from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import Metrics, metrics_runner
 from server.poller import Poller
@@ -80,7 +80,7 @@ async def running_server(
     async with AsyncExitStack() as resources:
         database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
         audit = await resources.enter_async_context(_audit_log(settings, database, metrics))
-        session = await resources.enter_async_context(aiohttp.ClientSession())
+        session = await resources.enter_async_context(guarded_session(outbound_hosts(settings)))
         committer = await resources.enter_async_context(
             Committer(LedgerStore(database), metrics, commit_settings(settings))
         )
@@ -136,6 +136,7 @@ async def running_server(
         await _prepare(database)
         key = await schema.page_token_key(database)
         watching = Watching(feed, Cursors(key), watch_settings(settings))
+        metrics.watch_readers(lambda: watching.readers)
         resources.callback(watching.close)
         first_poll_ms = round(settings.poll_first_seconds * 1_000)
         slot.servicer = WalletPaymentServicer(

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from cryptography import x509
@@ -35,7 +36,7 @@ from gateway_adapters.google_pay import (
     GooglePayPasses,
     GooglePayTokens,
 )
-from gateway_adapters.paypal import Paypal, PaypalSettings
+from gateway_adapters.paypal import CERTIFICATE_URL_PREFIXES, Paypal, PaypalSettings
 from gateway_adapters.razorpay import Razorpay, RazorpaySettings, UpiPayer
 from gateway_adapters.stripe import Stripe, StripeSettings
 from server.config import Settings, SettingsError, content_of
@@ -68,6 +69,31 @@ def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Ga
     if settings.stripe_publishable_key:
         found.append(_stripe(settings, session))
     return {gateway.name: gateway for gateway in found}
+
+
+def outbound_hosts(settings: Settings) -> frozenset[str]:
+    """Return the hosts that the gateways, wallets and key server of these settings are at."""
+    urls = [settings.jwt_keys_url]
+    if settings.razorpay_key_id:
+        urls.append(settings.razorpay_api_url)
+    if settings.stripe_publishable_key:
+        urls.append(settings.stripe_api_url)
+    if settings.paypal_client_id:
+        urls += [settings.paypal_api_url, settings.paypal_certificate_url_prefix]
+        urls.append(CERTIFICATE_URL_PREFIXES[settings.paypal_environment])
+    if settings.google_pay_recipients or settings.google_pay_issuer_id:
+        urls += [settings.google_pay_keys_url, PRODUCTION_KEYS_URL, TEST_KEYS_URL, ISSUER_KEYS_URL]
+    if settings.apple_pay_merchant_id:
+        hosts = settings.apple_pay_session_hosts or PRODUCTION_HOSTS
+        urls += [f"https://{host}" for host in hosts]
+    return frozenset(filter(None, map(_host, urls)))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""  # the adapter says what is wrong with it
 
 
 async def wallets(

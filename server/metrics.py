@@ -15,8 +15,8 @@ _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 class MethodMetrics:
     """The metrics of one RPC, looked up once."""
 
-    def __init__(self, metrics: "Metrics", service: str, method: str) -> None:
-        self._labels = ("unary", service, method)
+    def __init__(self, metrics: "Metrics", kind: str, service: str, method: str) -> None:
+        self._labels = (kind, service, method)
         self._handled = metrics.handled
         self._started = metrics.started.labels(*self._labels)
         self._seconds = metrics.handling_seconds.labels(*self._labels)
@@ -98,9 +98,9 @@ class Metrics:
             registry=self.registry,
         )
 
-    def method(self, service: str, method: str) -> MethodMetrics:
+    def method(self, service: str, method: str, *, is_stream: bool = False) -> MethodMetrics:
         """Return the metrics of one RPC."""
-        return MethodMetrics(self, service, method)
+        return MethodMetrics(self, "server_stream" if is_stream else "unary", service, method)
 
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Show how many commands wait for their turn."""
@@ -108,6 +108,13 @@ class Metrics:
             "wallet_commit_queue", "Commands that wait for their turn.", registry=self.registry
         )
         gauge.set_function(length)
+
+    def watch_readers(self, readers: Callable[[], int]) -> None:
+        """Show how many calls read the event feed."""
+        gauge = Gauge(
+            "wallet_event_readers", "Calls that read the event feed.", registry=self.registry
+        )
+        gauge.set_function(readers)
 
     def watch_audit(self, waiting: Callable[[], int], fails: Callable[[], bool]) -> None:
         """Show how many audit entries wait to be written, and whether writing them fails."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -17,6 +17,7 @@ LOOPBACK: tuple[x509.GeneralName, ...] = (
     x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
 )
 DAY = timedelta(days=1)
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class Authority:
         names: tuple[x509.GeneralName, ...] = (),
         begins: timedelta = -DAY,
         ends: timedelta = DAY,
+        key: PrivateKey | None = None,
     ) -> Issued:
-        """Issue a certificate; `begins` and `ends` are from now."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        """Issue a certificate, for a new key if none is given; `begins` and `ends` are from now."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(common_name), self._name, key.public_key(), begins, ends)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -98,7 +100,7 @@ def _name(common_name: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
     begins: timedelta,
     ends: timedelta,
 ) -> x509.CertificateBuilder:

@@ -1,5 +1,6 @@
 """Keys that sign tokens in tests, a key server to publish them, and a server that trusts them."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -87,6 +88,7 @@ class KeyServer:
         self.document: Any = {"keys": []}
         self.status = 200
         self.headers: dict[str, str] = {}
+        self.held: asyncio.Event | None = None
         self.asked = 0
         self.url = ""
 
@@ -97,6 +99,8 @@ class KeyServer:
     async def answer(self, _: web.Request) -> web.Response:
         """Tell the keys."""
         self.asked += 1
+        if self.held is not None:
+            await self.held.wait()
         return web.json_response(self.document, status=self.status, headers=self.headers)
 
 

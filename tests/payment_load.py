@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -112,6 +112,7 @@ async def serving(
     mongodb_uri: str,
     *arguments: str,
     credentials: grpc.ChannelCredentials | None = None,
+    stderr: IO[bytes] | None = None,
     **settings: str,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Run `wallet-payment serve` in a process of its own; yield it with its address.
@@ -133,7 +134,9 @@ async def serving(
         "WALLET_RAZORPAY_API_URL": "http://127.0.0.1:9",
     } | settings
     program = Path(sys.executable).parent / "wallet-payment"
-    process = await asyncio.create_subprocess_exec(program, "serve", *arguments, env=environment)
+    process = await asyncio.create_subprocess_exec(
+        program, "serve", *arguments, env=environment, stderr=stderr
+    )
     try:
         async with (
             grpc.aio.insecure_channel(address, IMPATIENT)

@@ -69,7 +69,7 @@ async def running_up(data_dir: Path) -> AsyncIterator[Up]:
     try:
         yield Up(
             process,
-            environment,
+            environment | {"WALLET_SERVER_TARGET": found["gRPC"]},
             {
                 "127.0.0.1:50051": found["gRPC"],
                 "http://127.0.0.1:8080": found["webhooks"].removesuffix("/webhooks/razorpay"),

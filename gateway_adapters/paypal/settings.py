@@ -8,7 +8,7 @@ from yarl import URL
 Environment = Literal["live", "sandbox"]
 
 _CERTIFICATE_PATH: Final = "/v1/notifications/certs/"
-_CERTIFICATE_URL_PREFIXES: Final[dict[Environment, str]] = {
+CERTIFICATE_URL_PREFIXES: Final[dict[Environment, str]] = {
     "live": f"https://api.paypal.com{_CERTIFICATE_PATH}",
     "sandbox": f"https://api.sandbox.paypal.com{_CERTIFICATE_PATH}",
 }
@@ -55,7 +55,7 @@ class PaypalSettings:
     @property
     def allowed_certificate_url_prefix(self) -> str:
         """What stands before a certificate's id in the URLs that are fetched."""
-        return self.certificate_url_prefix or _CERTIFICATE_URL_PREFIXES[self.environment]
+        return self.certificate_url_prefix or CERTIFICATE_URL_PREFIXES[self.environment]
 
     @property
     def certificate_name(self) -> str:

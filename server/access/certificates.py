@@ -3,13 +3,16 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from server.access.watched_files import Contents, Unusable
+
+_MIN_RSA_BITS: Final = 2_048
 
 
 class ExpiryObserver(Protocol):
@@ -37,15 +40,29 @@ def read_pair(chain: bytes, key: bytes, now: datetime) -> CertificatePair:
     leaf = read_certificates(chain)[0]
     try:
         private_key = load_pem_private_key(key, password=None)
+        public_key = leaf.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Unusable("the private key is not one in PEM, without a password") from None
-    if private_key.public_key() != leaf.public_key():
+        raise Unusable(
+            "the private key is none in PEM without a password, or of a kind that is not known"
+        ) from None
+    if private_key.public_key() != public_key:
         raise Unusable("the private key is not that of the certificate")
+    if not _is_offered_by_grpc(public_key):
+        raise Unusable("the certificate's key is neither RSA of 2048 bits or more nor P-256, P-384")
     if now >= leaf.not_valid_after_utc:
         raise Unusable(f"the certificate expired at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
     if now < leaf.not_valid_before_utc:
         raise Unusable(f"the certificate is valid from {leaf.not_valid_before_utc:%Y-%m-%d} on")
     return CertificatePair(chain, key, leaf.not_valid_after_utc)
+
+
+def _is_offered_by_grpc(key: object) -> bool:
+    """Tell whether connections can be made with it: gRPC takes others as well, and fails then."""
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= _MIN_RSA_BITS
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
+    return False
 
 
 def read_certificates(pem: bytes) -> list[x509.Certificate]:

@@ -106,13 +106,19 @@ class KeyServer:
         try:
             keys = published_keys(_parsed(await self._get()), self._algorithms)
         except Unusable as error:
-            _log.error("not renewed", what=WHAT, url=self._url, cause=str(error))
-            self._is_failing = True
-            self._observer.renewal_failed(WHAT)
+            self._note_failure(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever is published, it is asked for again
+            self._note_failure(f"unforeseen, {type(error).__name__}")
             return
         self._is_failing = False
         self._accept(keys)
         self._observer.renewed(WHAT)
+
+    def _note_failure(self, problem: str) -> None:
+        _log.error("not renewed", what=WHAT, url=self._url, cause=problem)
+        self._is_failing = True
+        self._observer.renewal_failed(WHAT)
 
     async def _get(self) -> bytes:
         body = bytearray()

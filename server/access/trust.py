@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from server.access.watched_files import Unusable
 
 MAX_TOKEN_ID: Final = 255
+MAX_PUBLISHED_KEYS: Final = 100
+"""A token that names no key is tried with each of its algorithm."""
 _MIN_RSA_BITS: Final = 2_048
 _IMPLIED_ALGORITHMS: Final[Mapping[tuple[object, object], str]] = {
     ("EC", "P-256"): "ES256",
@@ -116,8 +118,8 @@ def published_keys(document: object, algorithms: frozenset[str]) -> tuple[Verifi
                 found.append(verification_key(key | {"alg": algorithm}))
             except Unusable:
                 continue
-    if not found:
-        raise Unusable("it has no key that can be used")
+    if not 0 < len(found) <= MAX_PUBLISHED_KEYS:
+        raise Unusable(f"it has {len(found)} keys that can be used, not 1 to {MAX_PUBLISHED_KEYS}")
     return tuple(found)
 
 

@@ -89,17 +89,22 @@ class WatchedFiles:
             contents = await asyncio.to_thread(read_files, watched.paths)
             if contents == watched.contents and not watched.problem:
                 return
-            parsed = await asyncio.to_thread(watched.parse, contents)
+            watched.accept(await asyncio.to_thread(watched.parse, contents))
         except Unusable as error:
-            if str(error) != watched.problem:
-                _log.error("not renewed", what=watched.what, cause=str(error))
-                self._observer.renewal_failed(watched.what)
-            watched.problem = str(error)
+            self._note_failure(watched, str(error))
             return
-        watched.accept(parsed)
+        except Exception as error:  # noqa: BLE001 - the other files are looked at nevertheless
+            self._note_failure(watched, f"unforeseen, {type(error).__name__}")
+            return
         watched.contents, watched.problem = contents, ""
         _log.info("renewed", what=watched.what)
         self._observer.renewed(watched.what)
+
+    def _note_failure(self, watched: "_Watched", problem: str) -> None:
+        if problem != watched.problem:
+            _log.error("not renewed", what=watched.what, cause=problem)
+            self._observer.renewal_failed(watched.what)
+        watched.problem = problem
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""How far a proof of the books is: a bar on a terminal, otherwise a line now and then."""
+"""How far a long command is: a bar on a terminal, otherwise a line now and then."""
 
 import sys
 import time
@@ -14,14 +14,14 @@ _LINE_SECONDS: Final = 10.0
 class Progress:
     """Shows on standard error how many of about `total` records are passed, if it `is_shown`."""
 
-    def __init__(self, total: int, passed: int, *, is_shown: bool) -> None:
+    def __init__(self, total: int, passed: int, *, is_shown: bool, label: str = "proving") -> None:
         self._total = total
         self._passed = passed
         self._is_shown = is_shown
         self._is_bar = is_shown and sys.stderr.isatty()
         self._resources = ExitStack()
         self._bar = click.progressbar(
-            length=total, label="proving", file=sys.stderr, hidden=not self._is_bar
+            length=total, label=label, file=sys.stderr, hidden=not self._is_bar
         )
         self._line_time = time.monotonic()
 

@@ -58,7 +58,6 @@ async def running_environment(settings: Settings) -> AsyncIterator[Environment]:
     Raises:
         SettingsError, EmbeddedMongoError, AddressInUse, NotAReplicaSet, NewerSchema.
     """
-    settings.check_development()
     async with AsyncExitStack() as resources:
         uri = settings.mongodb_uri.get_secret_value()
         if not uri:

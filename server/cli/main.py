@@ -18,16 +18,22 @@ from server.access.watched_files import Unusable
 from server.app import running_server
 from server.cli.audit import audit
 from server.cli.books import BadStateFile, books
+from server.cli.calls import pay, refund, topup
 from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
+from server.cli.doctor import doctor
 from server.cli.environment import Environment, running_environment
 from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
 from server.cli.reconcile import reconcile
+from server.cli.report import report
 from server.cli.review import ReviewRefused, review
 from server.cli.seal import NotToBeSealed
 from server.cli.seal_files import BadSealFile
 from server.cli.sidecar import running_sidecar
+from server.cli.statement import statement
+from server.cli.statement_forms import StatementBroken
+from server.cli.status import status
 from server.cli.tokens import all_scopes, make_token
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
@@ -57,6 +63,7 @@ _EXPECTED = (
     BooksDiffer,
     SealedAlready,
     Unusable,
+    StatementBroken,
 )
 
 
@@ -74,6 +81,8 @@ cli.add_command(books)
 cli.add_command(keys)
 cli.add_command(review)
 cli.add_command(reconcile)
+for operators in (doctor, status, statement, topup, pay, refund, report):
+    cli.add_command(operators)
 
 
 def main() -> None:
@@ -99,6 +108,7 @@ def up() -> None:
     server and the sidecar, and prints where they listen and how to call them. Ctrl-C stops it.
     """
     settings = load_settings()
+    settings.check_development()
     configure_logs(settings)
 
     async def run() -> None:
@@ -209,6 +219,7 @@ def demo() -> None:
                 sandbox_address=any_port,
                 log_level="error",
             )
+            settings.check_development()
             configure_logs(settings)
             async with running_environment(settings) as environment:
                 await run_demo(environment)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import aiohttp
 import click
 
 from gateway_adapters.gateway import Gateway
+from gateway_adapters.guarded_session import guarded_session
 from server.cli.operate import loaded_settings, opened_database, opened_ledger, operator_settings
 from server.config import Settings, SettingsError
-from server.gateways import gateways
+from server.gateways import gateways, outbound_hosts
 from server.ledger.money import Money
 from server.reconcile import Discrepancy, Kind, Reconciliation
 from server.reconcile import reconcile as compare
@@ -81,7 +81,10 @@ def reconcile(
 
 
 async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Reconciliation:
-    async with aiohttp.ClientSession() as session, opened_database(settings) as database:
+    async with (
+        guarded_session(outbound_hosts(settings)) as session,
+        opened_database(settings) as database,
+    ):
         gateway = _found(gateways(settings, session), name)
         return await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
 
@@ -91,7 +94,7 @@ async def _run_and_apply(
 ) -> tuple[Reconciliation, list[_Applied]]:
     """Compare, apply what the ledger has not heard of, and compare once more."""
     async with (
-        aiohttp.ClientSession() as session,
+        guarded_session(outbound_hosts(settings)) as session,
         opened_ledger(settings) as (database, committer),
     ):
         known = gateways(settings, session)

@@ -1,6 +1,5 @@
 """Settings of who may call, as they change while the server runs: keys, and revoked tokens."""
 
-from pathlib import Path
 from typing import Final
 
 from pydantic import Field, field_validator
@@ -8,6 +7,7 @@ from pydantic_settings import BaseSettings
 from yarl import URL
 
 from gateway_adapters.outbound import is_this_machine
+from server.config.values import PresentFile
 
 
 class AccessSettings(BaseSettings):
@@ -21,7 +21,7 @@ class AccessSettings(BaseSettings):
     jwt_keys_refresh_seconds: float = Field(
         default=300.0, ge=1, le=86_400, description="How often the key server is asked."
     )
-    jwt_revoked: str = Field(
+    jwt_revoked: PresentFile = Field(
         default="",
         description="File of revoked tokens, the `jti` of one on each line. Empty: none is.",
     )
@@ -37,13 +37,6 @@ class AccessSettings(BaseSettings):
     def _secure_url(cls, value: str) -> str:
         if value and not _is_secure(value):
             raise ValueError("takes a URL with https://, or with http:// on this machine")
-        return value
-
-    @field_validator("jwt_revoked")
-    @classmethod
-    def _readable_file(cls, value: str) -> str:
-        if value and not Path(value).is_file():
-            raise ValueError(f"there is no file {value}")
         return value
 
 

@@ -45,6 +45,11 @@ class PlaceSettings(BaseSettings):
         description="The sidecar's own token, with the scope webhook.forward, inline or as "
         "@/path/to/file, which is read again when it changes.",
     )
+    operator_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="The token that `topup`, `pay` and `refund` call WALLET_SERVER_TARGET with. "
+        "Empty: one is made for each call with a key of WALLET_JWT_KEYS.",
+    )
     reflection: bool = Field(
         default=False, description="Serve gRPC reflection, for grpcurl; on in `up`."
     )

@@ -1,13 +1,12 @@
 """Settings of how connections are protected: certificates, and where plaintext may be spoken."""
 
 import ipaddress
-from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
-from server.config.values import CommaSeparated
+from server.config.values import CommaSeparated, PresentFile, present_file
 
 SYSTEM_ROOTS: Final = "system"
 """Stands for the roots that the system trusts, in place of a file."""
@@ -15,29 +14,22 @@ ANY_SUBJECT: Final = "*"
 """Stands for each `sub` with a certificate of the same name."""
 
 
-def _file(value: str) -> str:
-    if value and not Path(value).is_file():
-        raise ValueError(f"there is no file {value}")
-    return value
-
-
 def _roots(value: str) -> str:
-    return value if value == SYSTEM_ROOTS else _file(value)
+    return value if value == SYSTEM_ROOTS else present_file(value)
 
 
-PemFile = Annotated[str, AfterValidator(_file)]
 Plaintext = Literal["loopback", "allowed"]
 
 
 class TransportSettings(BaseSettings):
     """TLS of the server, of the sidecar, and between them."""
 
-    grpc_certificate: PemFile = Field(
+    grpc_certificate: PresentFile = Field(
         default="",
         description="PEM file of the certificate that gRPC shows, with its chain. Empty: no TLS.",
     )
-    grpc_key: PemFile = Field(default="", description="PEM file of its private key.")
-    grpc_client_roots: PemFile = Field(
+    grpc_key: PresentFile = Field(default="", description="PEM file of its private key.")
+    grpc_client_roots: PresentFile = Field(
         default="",
         description="PEM file of roots: only callers with a certificate that reaches one get a "
         "connection. Empty: callers need no certificate.",
@@ -63,12 +55,12 @@ class TransportSettings(BaseSettings):
     metrics_plaintext: Plaintext = Field(
         default="loopback", description="`allowed`: /metrics is told beyond loopback, to anybody."
     )
-    sidecar_certificate: PemFile = Field(
+    sidecar_certificate: PresentFile = Field(
         default="",
         description="PEM file of the certificate that the sidecar shows, with its chain. Empty: "
         "no TLS.",
     )
-    sidecar_key: PemFile = Field(default="", description="PEM file of its private key.")
+    sidecar_key: PresentFile = Field(default="", description="PEM file of its private key.")
     sidecar_plaintext: Plaintext = Field(
         default="loopback",
         description="`allowed`: webhooks without TLS also beyond loopback, because a proxy takes "
@@ -92,10 +84,10 @@ class TransportSettings(BaseSettings):
         default="",
         description="The name that the server's certificate must have. Empty: the target's host.",
     )
-    sidecar_client_certificate: PemFile = Field(
+    sidecar_client_certificate: PresentFile = Field(
         default="", description="PEM file of the certificate that the sidecar shows to the server."
     )
-    sidecar_client_key: PemFile = Field(default="", description="PEM file of its private key.")
+    sidecar_client_key: PresentFile = Field(default="", description="PEM file of its private key.")
 
     @field_validator("grpc_subject_names")
     @classmethod

@@ -42,12 +42,28 @@ def _phone_number(value: str) -> str:
     return value
 
 
+def present_file(value: str) -> str:
+    """Take the name of a file that is there. Whatever else stands there, a key maybe, is not shown.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        is_there = not value or Path(value).is_file()
+    except (OSError, ValueError):
+        is_there = False
+    if not is_there:
+        raise ValueError("there is no file of this name")
+    return value
+
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 OptionalHostAndPort = Annotated[
     str, AfterValidator(lambda value: _host_and_port(value) if value else "")
 ]
+PresentFile = Annotated[str, AfterValidator(present_file)]
 Email = Annotated[str, AfterValidator(_email)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
 

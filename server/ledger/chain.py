@@ -160,6 +160,11 @@ def topup_id(idempotency: Idempotency, time_ms: int) -> str:
     return "top_" + _base32_time(time_ms) + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
 
 
+def first_id(prefix: str, time_ms: int) -> str:
+    """Return what every id of a kind sorts after that was made at a time or later, and no other."""
+    return prefix + _base32_time(time_ms)
+
+
 def canonical(content: Any) -> bytes:  # noqa: ANN401 - any JSON value
     """Write a JSON value in the one way in which digests are taken of it."""
     return _CANONICAL.encode(content).encode()

@@ -94,7 +94,9 @@ def generic_handler(
             scope=required_scope(method),
             slot=slot,
             authenticator=authenticator,
-            metrics=metrics.method(SERVICE.full_name, method.name),
+            metrics=metrics.method(
+                SERVICE.full_name, method.name, is_stream=method.server_streaming
+            ),
             audit=audit,
             subject_names=subject_names,
             request_type=GetMessageClass(method.input_type),
@@ -181,7 +183,8 @@ class _Edge:
             caller = await self.authenticator.authenticate(authorization, self.scope)
             if self.subject_names is not None:
                 self.subject_names.check(caller, context.auth_context())
-            self.limits.check(caller.name, customer_id)
+            # A token of one customer never uses up what another customer may call.
+            self.limits.check(caller.name, caller.customer_id or customer_id)
             _check_audit(self.audit)
             if request is None:
                 _refuse_unreadable()

@@ -69,6 +69,14 @@ async def migrate(database: Database) -> None:
         )
 
 
+def index_names() -> dict[str, list[str]]:
+    """Return the names of the indexes that `migrate` makes, by collection."""
+    return {
+        name: [str(index.document["name"]) for index in indexes]
+        for name, indexes in _INDEXES.items()
+    }
+
+
 async def page_token_key(database: Database) -> bytes:
     """Return the key that signs page tokens: made once, the same for every server.
 

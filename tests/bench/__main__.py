@@ -1,4 +1,4 @@
-"""The benchmark, from the project's folder: `.venv/bin/python tests/bench --help`."""
+"""The benchmark: `make bench` and its like, or `python tests/bench --help` beside tests/."""
 
 import asyncio
 import json

@@ -5,6 +5,7 @@ from typing import Final
 
 ECHO: Final = "echo"
 GROUP: Final = "group"
+SECURE: Final = "secure"
 UNAUDITED: Final = "unaudited"
 PER_REQUEST: Final = "per-request"
 TWO_WORKERS: Final = "two-workers"
@@ -78,6 +79,7 @@ def open_loop(share: float) -> str:
 CASES: Final = (
     Case("echo", ECHO),
     Case("pay_spread", GROUP),
+    Case("pay_secure", SECURE),
     Case("pay_unaudited", UNAUDITED),
     Case("pay_hot", GROUP, HOT),
     Case("pay_hot_two_workers", TWO_WORKERS, HOT),
@@ -127,6 +129,7 @@ def _slower(name: str, over: str, under: str) -> Ratio:
 
 RATIOS: Final = (
     Ratio("pay_over_echo", "pay_spread", "echo", 0.70),
+    Ratio("secure_over_plaintext", "pay_secure", "pay_spread", None),
     Ratio("hot_over_spread", "pay_hot", "pay_spread", 0.95),
     Ratio("audited_over_unaudited", "pay_spread", "pay_unaudited", 0.9),
     Ratio("group_over_per_request_spread", "pay_spread", "per_request_spread", 7),

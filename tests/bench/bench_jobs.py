@@ -24,6 +24,8 @@ class Job:
     """What is answered before is warm-up."""
     measure_until: float
     """From here on nothing is sent any more."""
+    access: str
+    """The folder with a caller's certificate and token; empty: plaintext, and a shared secret."""
 
 
 @dataclass(slots=True)

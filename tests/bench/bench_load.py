@@ -14,12 +14,14 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from bench_jobs import Job, Tally
 from bench_latency import bucket_of
 from bench_requests import Payments, token
+from bench_secure import credentials_in, token_in
 from google.rpc import error_details_pb2, status_pb2
 
 _CALL_SECONDS: Final = 30.0
@@ -38,7 +40,8 @@ Pay = Callable[[], Awaitable[Any]]
 async def make_load(job: Job, draw: Callable[[], bytes]) -> Tally:
     """Carry out a job; what is not answered soon after its end is given up."""
     tally = Tally()
-    metadata = (("authorization", f"Bearer {token()}"),)
+    shown = token_in(Path(job.access)) if job.access else token()
+    metadata = (("authorization", f"Bearer {shown}"),)
     async with AsyncExitStack() as channels:
         methods = itertools.cycle(
             [await _method(channels, job) for _ in range(min(_CHANNELS, job.callers or _CHANNELS))]
@@ -60,7 +63,9 @@ async def _method(channels: AsyncExitStack, job: Job) -> Any:
     """Open a connection of its own, and return the RPC on it."""
     options = (("grpc.use_local_subchannel_pool", 1),)
     channel = await channels.enter_async_context(
-        grpc.aio.insecure_channel(job.address, options=options)
+        grpc.aio.secure_channel(job.address, credentials_in(Path(job.access)), options)
+        if job.access
+        else grpc.aio.insecure_channel(job.address, options=options)
     )
     return channel.unary_unary(job.method, request_serializer=None, response_deserializer=None)
 

@@ -1,6 +1,6 @@
 """The run on the money path: each target is started, measured case by case, and proven.
 
-* echo, group, unaudited, per-request: `bench_server`, each on a database of its own
+* echo, group, secure, unaudited, per-request: `bench_server`, each on a database of its own
 * two-workers: `wallet-payment serve --workers 2`
 * driver: `bench_driver`, no server at all
 * medici: the npm package in its own processes, where Node.js is present
@@ -21,6 +21,7 @@ from bench_cases import (
     GROUP,
     MEDICI,
     PER_REQUEST,
+    SECURE,
     TWO_WORKERS,
     UNAUDITED,
     WEBHOOKS,
@@ -35,8 +36,8 @@ from bench_webhooks import Webhooks, prove_webhooks, running_webhooks, topups_fo
 
 from server.store.embedded import embedded_mongod
 
-_SERVED: Final = (ECHO, GROUP, UNAUDITED, PER_REQUEST)
-_PROVEN: Final = (GROUP, UNAUDITED, PER_REQUEST, TWO_WORKERS, DRIVER)
+_SERVED: Final = (ECHO, GROUP, SECURE, UNAUDITED, PER_REQUEST)
+_PROVEN: Final = (GROUP, SECURE, UNAUDITED, PER_REQUEST, TWO_WORKERS, DRIVER)
 
 
 @dataclass(slots=True)
@@ -106,7 +107,8 @@ async def _running_rig(target: str, uri: str, loads: Sequence[Program]) -> Async
     """Start what takes load."""
     if target in _SERVED:
         async with running_program("bench_server.py", target, uri) as server:
-            yield Rig(str((await server.read())["address"]), (server.pid,), loads)
+            told = await server.read()
+            yield Rig(str(told["address"]), (server.pid,), loads, str(told.get("access", "")))
     elif target == TWO_WORKERS:
         async with running_service(uri, workers=WORKERS) as service:
             yield Rig(service.address, service.pids, loads)

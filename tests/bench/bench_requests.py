@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import jwt
 from bench_cases import HOT
@@ -51,8 +51,14 @@ def key_set() -> str:
 
 def token() -> str:
     """Return a token that may do everything, good for longer than any run."""
-    now = int(time.time())
-    claims = {
+    return jwt.encode(
+        claims(int(time.time())), _JWT_SECRET, JWT_ALGORITHM, headers={"kid": "bench"}
+    )
+
+
+def claims(now: int) -> dict[str, Any]:
+    """Return what tokens of a run say."""
+    return {
         "iss": "wallet-payment",
         "aud": "wallet-payment",
         "sub": CALLER,
@@ -60,7 +66,6 @@ def token() -> str:
         "exp": now + 86_400,
         "scope": _SCOPES,
     }
-    return jwt.encode(claims, _JWT_SECRET, JWT_ALGORITHM, headers={"kid": "bench"})
 
 
 def customers_of(wallets: int) -> tuple[str, ...]:

@@ -49,6 +49,8 @@ class Rig:
     server_pids: tuple[int, ...]
     """Empty where the load does the work itself."""
     loads: Sequence[Program]
+    access: str = ""
+    """See Job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ async def measure(
             request=call.request.hex(),
             measure_from=measure_from,
             measure_until=measure_until,
+            access=rig.access,
         )
         for share in _shares(sample.case.callers, len(rig.loads))
     ]

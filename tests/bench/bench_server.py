@@ -7,17 +7,20 @@ import asyncio
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
 import grpc
 import structlog
-from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST, UNAUDITED
+from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST, SECURE, UNAUDITED
 from bench_ledger import funded, paid
 from bench_per_request import CommitterPerRequest
 from bench_requests import HOT_CUSTOMER, JWT_ALGORITHM, PAY_WITH_WALLET, key_set
+from bench_secure import protected
 
 import server.app
 from server.app import running_server
@@ -106,8 +109,16 @@ _TARGETS: Final[dict[str, Callable[[str], AbstractAsyncContextManager[str]]]] = 
 
 
 async def _serve(target: str, uri: str) -> None:
-    async with _TARGETS[target](uri) as address:
-        sys.stdout.write(json.dumps({"address": address}) + "\n")
+    async with AsyncExitStack() as resources:
+        told = {}
+        if target == SECURE:
+            folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+            told["access"] = str(folder)
+            running = running_server(protected(_settings(uri), folder))
+            told["address"] = (await resources.enter_async_context(running)).grpc_address
+        else:
+            told["address"] = await resources.enter_async_context(_TARGETS[target](uri))
+        sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
 

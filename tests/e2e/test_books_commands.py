@@ -2,18 +2,15 @@
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import pty
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from bson import Int64
@@ -21,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bulk_books import write_bulk_books
+from command_line import run_in_process
 from harness import eventually, unique, with_database
-from server.cli.main import main
 from written_books import DAY_MS, START_MS, Names, WrittenBooks, written_books
 
 BIN = Path(sys.executable).parent
@@ -53,27 +50,12 @@ class Operator:
 
     async def run(self, *arguments: str, status: int = 0, **changes: str) -> tuple[str, str]:
         """Run `wallet-payment books` in a thread; return what it prints and what it complains."""
-        ended_with, output, errors = await asyncio.to_thread(
-            self._run, ["wallet-payment", "books", *arguments], self.environment | changes
+        return await run_in_process(
+            *("books", *arguments),
+            environment=self.environment | changes,
+            folder=self.folder,
+            status=status,
         )
-        assert ended_with == status, output + errors
-        return output, errors
-
-    def _run(self, arguments: list[str], environment: dict[str, str]) -> tuple[object, str, str]:
-        output, errors = io.StringIO(), io.StringIO()
-        ended_with: object = 0
-        with (
-            redirect_stdout(output),
-            redirect_stderr(errors),
-            chdir(self.folder),
-            patch.dict(os.environ, environment),
-            patch("sys.argv", arguments),
-        ):
-            try:
-                main()
-            except SystemExit as ended:
-                ended_with = ended.code
-        return ended_with, output.getvalue(), errors.getvalue()
 
     async def start(self, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
         """Start `wallet-payment books` as a process of its own."""

@@ -77,6 +77,24 @@ async def test_the_stripe_lines_of_the_operators_page_work_when_pasted(up: Up) -
     assert '"minor_units": "5000"' in paid
 
 
+@pytest.mark.timeout(400)
+async def test_each_line_of_the_page_on_the_command_line_works_when_pasted(up: Up) -> None:
+    """Top-up, payment and refund by hand, statement, report and completion, as they stand."""
+    blocks = blocks_of("docs/operation/command-line.md")
+    assert len(blocks) == 5
+    (ROOT / "build").mkdir(exist_ok=True)
+
+    output = await up.paste("\n".join([*blocks, "complete -p wallet-payment"]))
+
+    assert "state              CREDITED" in output
+    assert "payment_state      PARTIALLY_REFUNDED" in output
+    assert "build/statement.html: INR 350.00 at the end" in output
+    assert "page       build/report.html" in output
+    assert output.count("takes the credentials") == 3
+    assert "problem  " not in output
+    assert "_wallet_payment_completion wallet-payment" in output
+
+
 async def test_grpcurl_lists_and_describes(up: Up) -> None:
     """Reflection tells services, methods with their scopes, and messages."""
     grpcurl = "grpcurl -plaintext 127.0.0.1:50051"

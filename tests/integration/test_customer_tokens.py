@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from harness import Harness, Refused, bearer, inr, refusal_of, token, unique
+from harness import Harness, Refused, another_server, bearer, inr, refusal_of, token, unique
 from server.rpc.edge import SERVICE
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -146,3 +146,18 @@ async def test_a_limit_that_names_no_customer_is_no_token(harness: Harness, clai
     )
 
     assert (await refusal_of(call)).reason == "TOKEN_INVALID"
+
+
+async def test_a_limited_token_uses_up_nothing_of_another_customer(harness: Harness) -> None:
+    """However often it names another customer, that one is still let in; its own one is not."""
+    mine, other = await harness.customer(), await harness.customer()
+    rates = ("GetStatus=0.001:3",)
+    async with another_server(harness, rate_limit_customers=rates) as stub:
+
+        def asked(customer_id: str, **options: Any) -> Any:
+            request = service.GetStatusRequest(customer_id=customer_id)
+            return stub.GetStatus(request, timeout=20, **options)
+
+        told = [(await refusal_of(asked(other, **limited_to(mine)))).reason for _ in range(5)]
+        assert told == ["CUSTOMER_NOT_ALLOWED"] * 3 + ["RATE_LIMITED"] * 2
+        await asked(other, metadata=harness.metadata)

@@ -233,6 +233,18 @@ async def test_the_token_of_a_file_is_renewed(harness: Harness, tmp_path: Path) 
         ),
         (("127.0.0.0/8",), "Forwarded", {"Forwarded": "for=_hidden"}, "127.0.0.1"),
         (
+            ("127.0.0.0/8",),
+            "Forwarded",
+            {"Forwarded": '"\\' + '"\\' * 3_000 + ", for=192.0.2.7"},
+            "192.0.2.7",
+        ),
+        (
+            ("127.0.0.0/8", "10.0.0.0/8"),
+            "X-Forwarded-For",
+            {"X_Forwarded_For": "6.6.6.6" + ",10.0.0.1" * 500},
+            "10.0.0.1",
+        ),
+        (
             ("127.0.0.0/8", "10.0.0.0/8"),
             "Forwarded",
             {"Forwarded": "for=6.6.6.6, proto=https, for=10.1.2.3"},

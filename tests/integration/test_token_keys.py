@@ -199,6 +199,40 @@ async def test_keys_are_served_on_during_an_outage(harness: Harness, outage: str
             assert await comes_to(server, old.token(), REFUSED)
 
 
+async def test_a_key_server_that_hangs_delays_nobody_else(harness: Harness) -> None:
+    """While a token of an unknown key waits for it, tokens of known keys are let in."""
+    known, new = SigningKey("known"), SigningKey("new")
+    async with running_key_server() as publisher:
+        publisher.publish(known)
+        async with trusting(harness, jwt_keys=NO_KEYS, jwt_keys_url=publisher.url) as server:
+            publisher.held = asyncio.Event()
+            before = publisher.asked
+            waiting = asyncio.create_task(server.says(new.token()))
+
+            async def is_asked() -> bool:
+                return publisher.asked > before
+
+            await eventually(is_asked)
+            assert await server.says(known.token()) == LET_IN
+            assert not waiting.done()
+            publisher.publish(known, new)
+            publisher.held.set()
+            assert await waiting == LET_IN
+
+
+async def test_a_key_server_that_is_gone_takes_no_keys_along(harness: Harness) -> None:
+    """Nobody listens there any more: known keys hold, unknown ones are refused."""
+    known = SigningKey("known")
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(running_key_server())
+        publisher.publish(known)
+        async with trusting(harness, jwt_keys=NO_KEYS, jwt_keys_url=publisher.url) as server:
+            await stack.aclose()
+            assert await server.says(SigningKey("new").token()) == REFUSED
+            assert await server.says(known.token()) == LET_IN
+            assert await server.metric("wallet_renewal_failing", what="jwt_keys_url") == 1
+
+
 def _break(publisher: KeyServer, outage: str) -> None:
     document: Any = {
         "not JSON": "nothing",
@@ -270,6 +304,7 @@ def test_a_published_set_is_read_with_care() -> None:
     assert (key.key_id, key.algorithm) == ("good", "ES256")
     assert "key=" not in repr(key)
     nothing: Any
-    for nothing in ([], {"keys": {}}, {"keys": others}, 1):
+    many = [good.public(kid=str(number)) for number in range(101)]
+    for nothing in ([], {"keys": {}}, {"keys": others}, 1, {"keys": many}):
         with pytest.raises(Unusable):
             published_keys(nothing, ASYMMETRIC)

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from certificate_bench import DAY, LOOPBACK, Authority, Issued, channel_credentials, replace_file
 from harness import Harness, bearer, eventually, refused, token
@@ -179,7 +180,10 @@ async def test_a_certificate_is_renewed_while_calls_go_on(harness: Harness, tmp_
         assert set(answers) == {CONNECTED}
 
 
-@pytest.mark.parametrize("fault", ["expired", "too early", "another key", "no certificate", "gone"])
+@pytest.mark.parametrize(
+    "fault",
+    ["expired", "too early", "another key", "a key gRPC cannot use", "no certificate", "gone"],
+)
 async def test_a_bad_certificate_changes_nothing(
     harness: Harness, tmp_path: Path, fault: str
 ) -> None:
@@ -214,6 +218,9 @@ def _spoil(secure: Secure, fault: str) -> None:
             secure.show(secure.authority.issue("server", begins=DAY, ends=2 * DAY))
         case "another key":
             replace_file(secure.folder / "server.key", secure.authority.server().key)
+        case "a key gRPC cannot use":
+            key = ed25519.Ed25519PrivateKey.generate()
+            secure.show(secure.authority.issue("server", LOOPBACK, key=key))
         case "no certificate":
             replace_file(secure.folder / "server.pem", b"nothing")
         case "gone":
@@ -301,17 +308,18 @@ async def test_workers_speak_tls_on_their_one_port(
     """Each of two workers shows the certificate, and each takes over a new one."""
     authority = Authority()
     certificate, key = authority.server().write(tmp_path, "server")
-    settings = {
-        "WALLET_GRPC_CERTIFICATE": certificate,
-        "WALLET_GRPC_KEY": key,
-        "WALLET_GRPC_CLIENT_ROOTS": authority.write(tmp_path, "roots"),
-        "WALLET_RELOAD_SECONDS": "0.05",
-    }
     credentials = channel_credentials(authority.pem, authority.caller("order-service"))
-    async with serving(mongodb_uri, "--workers", "2", credentials=credentials, **settings) as (
-        _,
-        address,
-    ):
+    running = serving(
+        mongodb_uri,
+        "--workers",
+        "2",
+        credentials=credentials,
+        WALLET_GRPC_CERTIFICATE=certificate,
+        WALLET_GRPC_KEY=key,
+        WALLET_GRPC_CLIENT_ROOTS=authority.write(tmp_path, "roots"),
+        WALLET_RELOAD_SECONDS="0.05",
+    )
+    async with running as (_, address):
         secure = Secure(tmp_path, authority, address, "", harness)
         renewed = authority.server()
         secure.show(renewed)
@@ -322,3 +330,31 @@ async def test_workers_speak_tls_on_their_one_port(
         await eventually(all_show_it)
         for _ in range(4):
             assert await secure.attempt(credentials) == CONNECTED
+
+
+async def test_failed_handshakes_leave_no_lines_in_the_log(
+    mongodb_uri: str, tmp_path: Path
+) -> None:
+    """Whoever connects without a certificate or TLS cannot fill the server's standard error."""
+    authority = Authority()
+    certificate, key = authority.server().write(tmp_path, "server")
+    roots = authority.write(tmp_path, "roots")
+    known = channel_credentials(authority.pem, authority.caller("order-service"))
+    log = tmp_path / "log.txt"
+    with log.open("wb") as stderr:
+        running = serving(
+            mongodb_uri,
+            credentials=known,
+            stderr=stderr,
+            WALLET_GRPC_CERTIFICATE=certificate,
+            WALLET_GRPC_KEY=key,
+            WALLET_GRPC_CLIENT_ROOTS=roots,
+        )
+        async with running as (_, address):
+            without = grpc.aio.secure_channel(address, channel_credentials(authority.pem))
+            plain = grpc.aio.insecure_channel(address)
+            async with without, plain:
+                for channel in (without, plain):
+                    stub = service_grpc.WalletPaymentServiceStub(channel)
+                    assert await answer_of(stub) == NO_CONNECTION
+    assert log.read_text() == ""

@@ -260,11 +260,15 @@ async def test_no_more_readers_than_allowed(mongodb_uri: str) -> None:
                 service.WatchEventsRequest(), metadata=harness.metadata, timeout=30
             )
             refusal = await refusal_of(call.read())
+            async with harness.http.get(harness.metrics_url) as answer:
+                metrics = await answer.text()
         async with watching(harness.stub) as second:
             assert second.cursor
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     assert refusal.retry_after_seconds
+    assert "wallet_event_readers 1.0" in metrics
+    assert 'grpc_type="server_stream"' in metrics
 
 
 async def test_a_reader_that_takes_nothing_is_ended(mongodb_uri: str) -> None:

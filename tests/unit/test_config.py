@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from certificate_bench import DAY, Authority
 from gateway_adapters.rate_limit import Rate, Rates
 from gateway_adapters.sidecar import SidecarRates
+from server.cli.main import cli
 from server.config import DEVELOPMENT_PREFIX, Settings, SettingsError, load_settings
 
 SECRET = "a shared secret of at least thirty-two bytes"
@@ -59,6 +61,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_RELOAD_SECONDS", "0", "greater"),
         ("WALLET_GRPC_CERTIFICATE", "/does/not/exist", "no file"),
         ("WALLET_GRPC_CLIENT_ROOTS", "system", "no file"),
+        ("WALLET_GRPC_KEY", "-----BEGIN PRIVATE KEY-----\n" + "A" * 5_000, "no file"),
         ("WALLET_SERVER_ROOTS", "/does/not/exist", "no file"),
         ("WALLET_GRPC_SUBJECT_NAMES", "order-service", "sub=name"),
         ("WALLET_GRPC_SUBJECT_NAMES", "*,order-service=", "sub=name"),
@@ -393,6 +396,22 @@ def test_what_cannot_be_used_is_named_before_serving(tmp_path: Path) -> None:
     keys, certificates = str(refused.value).splitlines()
     assert keys == "WALLET_JWT_KEYS: a key cannot be read."
     assert certificates.startswith("WALLET_GRPC_CERTIFICATE: the certificate expired at ")
+
+
+@pytest.mark.parametrize("command", ["serve", "sidecar", "up"])
+def test_no_command_starts_in_plaintext_beyond_loopback(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Each of them ends at once, and says which variable would allow it."""
+    address = "WALLET_SIDECAR_ADDRESS" if command == "sidecar" else "WALLET_GRPC_ADDRESS"
+    for name, value in (SERVING | FORWARDING).items():
+        monkeypatch.setenv(f"WALLET_{name.upper()}", value)
+    monkeypatch.setenv(address, "0.0.0.0:0")
+
+    result = CliRunner().invoke(cli, [command])
+
+    assert isinstance(result.exception, SettingsError)
+    assert f"{address}=0.0.0.0:0 would be plaintext" in str(result.exception)
 
 
 def test_rates_are_read_and_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

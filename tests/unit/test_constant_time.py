@@ -24,7 +24,7 @@ NOT_SECRET = {
 
 
 def name_of(node: ast.expr) -> str:
-    """Return an expression's last name: of a call that of the function, of a slice the whole."""
+    """Return the last name of an expression: of a call that of the function."""
     match node:
         case ast.Name(name):
             return name
@@ -60,9 +60,9 @@ def unsafe_comparisons(source: str) -> Iterator[str]:
         is_of_values = any(
             isinstance(one, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for one in node.ops
         )
-        if not is_of_values or any(is_plain(operand) for operand in operands):
-            continue
-        if any(SECRET.search(name_of(operand).lower()) for operand in operands):
+        is_of_a_literal = any(is_plain(operand) for operand in operands)
+        is_of_a_secret = any(SECRET.search(name_of(operand).lower()) for operand in operands)
+        if is_of_values and is_of_a_secret and not is_of_a_literal:
             yield ast.unparse(node)
 
 

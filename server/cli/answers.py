@@ -1,0 +1,58 @@
+"""How operators' commands take and tell amounts and times, the same in each of them."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from server.ledger.money import Money, is_currency
+
+DATE: Final = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+"""A day or a time of an option, UTC."""
+
+
+def amount(text: str) -> Money:
+    """Read an amount as it is typed: a currency and minor units, `INR:50000`.
+
+    Raises:
+        click.BadParameter.
+    """
+    currency, _, minor_units = text.partition(":")
+    if not is_currency(currency) or not (minor_units.isascii() and minor_units.isdecimal()):
+        raise click.BadParameter("takes a currency and minor units, such as INR:50000.")
+    return Money(currency, int(minor_units))
+
+
+def time_ms_of(time: datetime) -> int:
+    """Return what an option of the type `DATE` says, in milliseconds since the epoch."""
+    return round(time.replace(tzinfo=UTC).timestamp()) * 1_000
+
+
+def time_text(time_ms: int) -> str:
+    """Write a time, UTC."""
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds")
+
+
+def money_text(currency_code: str, minor_units: int) -> str:
+    """Write an amount for people, also of what is no currency: an order may hold anything."""
+    if is_currency(currency_code):
+        return str(Money(currency_code, minor_units))
+    return f"{minor_units} {currency_code}".rstrip()
+
+
+def money_json(money: Money) -> dict[str, Any]:
+    """Write an amount for programs."""
+    return {"currency_code": money.currency_code, "minor_units": money.minor_units}
+
+
+def print_json(content: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print a command's answer for programs."""
+    click.echo(json.dumps(content, indent=2))
+
+
+def print_fields(fields: dict[str, Any]) -> None:
+    """Print names and values, a line each; what is empty is left out."""
+    for name, value in fields.items():
+        if value not in {None, ""}:
+            click.echo(f"{name:<18} {value}")

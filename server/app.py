@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import aiohttp
 import grpc
 import structlog
 
@@ -20,9 +21,13 @@ from server.authentication import running_authenticator
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings
+from server.feed import EventFilter, WalletEventType
 from server.gateways import gateways, outbound_hosts, wallets
 from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import Metrics, metrics_runner
+from server.outgoing.delivery import Delivery, DeliverySettings
+from server.outgoing.post import Receiver
+from server.outgoing_signing import secret_key
 from server.poller import Poller
 from server.rpc.auth import Authenticator
 from server.rpc.cursors import Cursors
@@ -39,6 +44,7 @@ from server.store.audit_log import MongoAuditLog
 from server.store.connection import Database, check_replica_set, connect
 from server.store.event_feed import MongoEventFeed
 from server.store.ledger_store import LedgerStore
+from server.store.outgoing import MongoDeliveries
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.topups import Topups
 from server.wallet_tokens import WalletTokens
@@ -89,7 +95,7 @@ async def running_server(
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))
         queries = MongoQueries(database)
-        feed = MongoEventFeed(database, settings.events_max_readers)
+        feed = MongoEventFeed(database, settings.events_max_readers + 1)
         resources.callback(feed.close)
         found = await wallets(settings, session, resources, wall_clock_ms)
         topups = Topups(
@@ -158,6 +164,8 @@ async def running_server(
                 now_ms=wall_clock_ms,
             )
         )
+        if settings.outgoing_webhook_url:
+            await resources.enter_async_context(_delivery(settings, database, feed, session))
         await _wait_for_keys(authenticator)
         _tune_garbage_collection()
         await rpc.set_serving(True)
@@ -204,6 +212,29 @@ def watch_settings(settings: Settings) -> WatchSettings:
         max_readers=settings.events_max_readers,
         heartbeat_seconds=settings.events_heartbeat_seconds,
         stream_seconds=settings.events_stream_seconds,
+    )
+
+
+def receiver(settings: Settings) -> Receiver:
+    """Return where outgoing webhooks go."""
+    secrets = [secret.get_secret_value() for secret in settings.outgoing_webhook_secrets]
+    return Receiver(settings.outgoing_webhook_url, [secret_key(secret) for secret in secrets])
+
+
+def _delivery(
+    settings: Settings, database: Database, feed: MongoEventFeed, session: aiohttp.ClientSession
+) -> Delivery:
+    types = frozenset(WalletEventType(kind) for kind in settings.outgoing_webhook_types)
+    return Delivery(
+        feed,
+        EventFilter(types=types),
+        MongoDeliveries(database),
+        receiver(settings),
+        session,
+        DeliverySettings(
+            settings.outgoing_webhook_attempts, settings.outgoing_webhook_retry_seconds
+        ),
+        wall_clock_ms,
     )
 
 

@@ -23,7 +23,8 @@ import server.store
 from harness import Harness, event_of, payment_of, running_harness, with_database
 from server.audit import AuditEntry
 from server.commit.committer import Committer
-from server.feed import EventFilter, HistoryPosition, Moment, WalletEventType
+from server.deliveries import DeadLetter, Progress
+from server.feed import EventFilter, HistoryPosition, LivePosition, Moment, WalletEventType
 from server.ledger.chain import before_transactions_at
 from server.ledger.commands import DismissEvent
 from server.ledger.records import WalletKey
@@ -34,6 +35,7 @@ from server.store.audit_records import AuditFilter, AuditReport, MongoAuditRecor
 from server.store.event_feed import MongoEventFeed
 from server.store.inquiries import MongoInquiries
 from server.store.ledger_store import LedgerStore
+from server.store.outgoing import MongoDeliveries
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -242,6 +244,7 @@ async def operators_look(harness: Harness) -> None:
         assert (await books.verify_books(database, print)).differences == 0
         await reads_the_audit(database)
         await reads_the_feed(database)
+        await delivers(database)
 
 
 async def reads_the_audit(database: Any) -> None:
@@ -301,6 +304,25 @@ async def operators_ask(harness: Harness) -> None:
         ):
             assert [page async for page in pages]
         assert (await checkup.examine(database)).missing_indexes == ()
+
+
+async def delivers(database: Any) -> None:
+    """Take and give up the lead of outgoing webhooks, note progress, bury and revive."""
+    deliveries = MongoDeliveries(database)
+    while not await deliveries.claim("a server", 10):
+        pass
+    live, past = LivePosition(b"token"), HistoryPosition("txn_0", "txn_1", 1, Moment(1, 1))
+    for position in (live, past):
+        assert await deliveries.advance("a server", Progress(position, 5))
+        assert await deliveries.progress() == Progress(position, 5)
+    assert not await deliveries.advance("another", Progress(live, 6))
+    await deliveries.release("a server")
+    letter = DeadLetter("evt_1", "customer-1", b"{}", "HTTP 400", 1)
+    await deliveries.bury(letter)
+    assert await deliveries.dead_letter("evt_1") == letter
+    assert await deliveries.buried(10) == [letter]
+    await deliveries.revived("evt_1")
+    assert await deliveries.buried(10) == []
 
 
 def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

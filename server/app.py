@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import aiohttp
 import grpc
 import structlog
 
@@ -21,9 +22,13 @@ from server.authentication import running_authenticator
 from server.commit.committer import CommitSettings, Committer, Submitter, wall_clock_ms
 from server.commit.port import StoreUnavailable
 from server.config import Settings
+from server.feed import EventFilter, WalletEventType
 from server.gateways import gateways, outbound_hosts, wallets
 from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import Metrics, metrics_runner
+from server.outgoing.delivery import Delivery, DeliverySettings
+from server.outgoing.post import Receiver
+from server.outgoing_signing import secret_key
 from server.poller import Poller
 from server.rpc.auth import Authenticator
 from server.rpc.cursors import Cursors
@@ -42,6 +47,7 @@ from server.store.encryption import Encryption
 from server.store.encryption_rotation import check_keys
 from server.store.event_feed import MongoEventFeed
 from server.store.ledger_store import LedgerStore
+from server.store.outgoing import MongoDeliveries
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.store.standing import MongoStanding
 from server.topups import Topups
@@ -100,7 +106,7 @@ async def running_server(
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))
         queries = MongoQueries(database, encryption)
-        feed = MongoEventFeed(database, settings.events_max_readers, encryption)
+        feed = MongoEventFeed(database, settings.events_max_readers + 1, encryption)
         resources.callback(feed.close)
         found = await wallets(settings, session, resources, wall_clock_ms)
         adapters = gateways(settings, session)
@@ -151,6 +157,7 @@ async def running_server(
         await _prepare(database, encryption)
         key = await schema.page_token_key(database)
         watching = Watching(feed, Cursors(key), watch_settings(settings))
+        metrics.watch_readers(lambda: watching.readers)
         resources.callback(watching.close)
         first_poll_ms = round(settings.poll_first_seconds * 1_000)
         slot.servicer = WalletPaymentServicer(
@@ -172,6 +179,8 @@ async def running_server(
                 now_ms=wall_clock_ms,
             )
         )
+        if settings.outgoing_webhook_url:
+            await resources.enter_async_context(_delivery(settings, database, feed, session))
         await _wait_for_keys(authenticator)
         if place is None or place.index == 0:
             await resources.enter_async_context(
@@ -228,6 +237,29 @@ def watch_settings(settings: Settings) -> WatchSettings:
         max_readers=settings.events_max_readers,
         heartbeat_seconds=settings.events_heartbeat_seconds,
         stream_seconds=settings.events_stream_seconds,
+    )
+
+
+def receiver(settings: Settings) -> Receiver:
+    """Return where outgoing webhooks go."""
+    secrets = [secret.get_secret_value() for secret in settings.outgoing_webhook_secrets]
+    return Receiver(settings.outgoing_webhook_url, [secret_key(secret) for secret in secrets])
+
+
+def _delivery(
+    settings: Settings, database: Database, feed: MongoEventFeed, session: aiohttp.ClientSession
+) -> Delivery:
+    types = frozenset(WalletEventType(kind) for kind in settings.outgoing_webhook_types)
+    return Delivery(
+        feed,
+        EventFilter(types=types),
+        MongoDeliveries(database, Encryption(settings.encryption())),
+        receiver(settings),
+        session,
+        DeliverySettings(
+            settings.outgoing_webhook_attempts, settings.outgoing_webhook_retry_seconds
+        ),
+        wall_clock_ms,
     )
 
 

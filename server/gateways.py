@@ -72,8 +72,8 @@ def gateways(settings: Settings, session: aiohttp.ClientSession) -> dict[str, Ga
 
 
 def outbound_hosts(settings: Settings) -> frozenset[str]:
-    """Return the hosts that the gateways, wallets and key server of these settings are at."""
-    urls = [settings.jwt_keys_url]
+    """Return the hosts of the gateways, wallets, key server and receiver of these settings."""
+    urls = [settings.jwt_keys_url, settings.outgoing_webhook_url]
     if settings.razorpay_key_id:
         urls.append(settings.razorpay_api_url)
     if settings.stripe_publishable_key:

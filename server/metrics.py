@@ -30,8 +30,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # series that no quer
 class MethodMetrics:
     """The metrics of one RPC, looked up once."""
 
-    def __init__(self, metrics: "Metrics", service: str, method: str) -> None:
-        self._labels = ("unary", service, method)
+    def __init__(self, metrics: "Metrics", kind: str, service: str, method: str) -> None:
+        self._labels = (kind, service, method)
         self._handled = metrics.handled
         self._started = metrics.started.labels(*self._labels)
         self._seconds = metrics.handling_seconds.labels(*self._labels)
@@ -132,14 +132,21 @@ class Metrics:
             registry=self.registry,
         )
 
-    def method(self, service: str, method: str) -> MethodMetrics:
+    def method(self, service: str, method: str, *, is_stream: bool = False) -> MethodMetrics:
         """Return the metrics of one RPC."""
-        return MethodMetrics(self, service, method)
+        return MethodMetrics(self, "server_stream" if is_stream else "unary", service, method)
 
     def watch_queues(self, lengths: Sequence[Callable[[], int]]) -> None:
         """Show how many commands wait for their turn, lane by lane."""
         for lane, length in enumerate(lengths):
             self._queue.labels(str(lane)).set_function(length)
+
+    def watch_readers(self, readers: Callable[[], int]) -> None:
+        """Show how many calls read the event feed."""
+        gauge = Gauge(
+            "wallet_event_readers", "Calls that read the event feed.", registry=self.registry
+        )
+        gauge.set_function(readers)
 
     def watch_audit(self, waiting: Callable[[], int], fails: Callable[[], bool]) -> None:
         """Show how many audit entries wait to be written, and whether writing them fails."""

@@ -26,6 +26,7 @@ from server.cli.encryption import encryption
 from server.cli.environment import Environment, running_environment
 from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
+from server.cli.outgoing import NotTaken, outgoing
 from server.cli.reconcile import reconcile
 from server.cli.report import report
 from server.cli.review import ReviewRefused, review
@@ -59,6 +60,7 @@ _EXPECTED = (
     NewerSchema,
     EncryptionError,
     DemoFailed,
+    NotTaken,
     ReviewRefused,
     BadKeyFile,
     WalletRefused,
@@ -84,6 +86,7 @@ def cli() -> None:
 cli.add_command(audit)
 cli.add_command(books)
 cli.add_command(keys)
+cli.add_command(outgoing)
 cli.add_command(review)
 cli.add_command(reconcile)
 for operators in (doctor, status, statement, topup, pay, refund, report):

@@ -12,6 +12,7 @@ from server.access.watched_files import Unusable, read_files
 from server.config.access import AccessSettings
 from server.config.exposure import ExposureSettings
 from server.config.gateways import GATEWAY_SECRETS, GatewaySettings
+from server.config.outgoing import OutgoingSettings
 from server.config.places import PlaceSettings
 from server.config.transport import TransportSettings, is_loopback
 from server.config.trust import TrustSettings
@@ -33,6 +34,7 @@ class SettingsError(Exception):
 class Settings(
     WatchSettings,
     WorkSettings,
+    OutgoingSettings,
     ExposureSettings,
     GatewaySettings,
     TransportSettings,

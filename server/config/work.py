@@ -36,7 +36,7 @@ class WorkSettings(BaseSettings):
     events_max_readers: int = Field(
         default=32,
         ge=1,
-        le=1_000,
+        le=64,
         description="Calls of WatchEvents that one server process takes at once.",
     )
     events_heartbeat_seconds: float = Field(

@@ -98,7 +98,9 @@ def generic_handler(
             scope=required_scope(method),
             slot=slot,
             authenticator=authenticator,
-            metrics=metrics.method(SERVICE.full_name, method.name),
+            metrics=metrics.method(
+                SERVICE.full_name, method.name, is_stream=method.server_streaming
+            ),
             audit=audit,
             subject_names=subject_names,
             request_type=GetMessageClass(method.input_type),

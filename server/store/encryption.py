@@ -24,7 +24,7 @@ _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
 _MAPS: Final[Mapping[str, str]] = {schema.TRANSACTIONS: "metadata", schema.TOPUPS: "metadata"}
 """Collection -> the field whose values are encrypted, each by itself."""
-_VALUES: Final[Mapping[str, str]] = {schema.EVENTS: "body"}
+_VALUES: Final[Mapping[str, str]] = {schema.EVENTS: "body", schema.DEAD_LETTERS: "body"}
 """Collection -> the field that is encrypted."""
 ENCRYPTED: Final[Mapping[str, str]] = {**_MAPS, **_VALUES}
 """Collection -> the field in which something is encrypted."""

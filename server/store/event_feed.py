@@ -8,6 +8,7 @@ one takes its place, if no entry has come in among those that were told.
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -118,7 +119,8 @@ class MongoEventReader:
         if self._running is not None:
             await asyncio.wait([self._running])
         if self._stream is not None:
-            await self._in_thread(self._forget)
+            with suppress(RuntimeError):  # the threads are gone already: the connections follow
+                await self._in_thread(self._forget)
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)

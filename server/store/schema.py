@@ -26,6 +26,7 @@ ACTIONS: Final = "operator_actions"
 SEALS: Final = "book_seals"
 SEAL_HEADS: Final = "book_seal_heads"
 CHECKS: Final = "standing_checks"
+DEAD_LETTERS: Final = "outgoing_dead_letters"
 
 VERSION: Final = 1
 """The version of what stands here; a server refuses a database with a newer one."""
@@ -222,6 +223,14 @@ _VALIDATORS: Final[dict[str, Document]] = {
         }
     ),
     SEAL_HEADS: _object({"seal_hash": _TEXT, "heads": {"bsonType": "array"}}),
+    DEAD_LETTERS: _object(
+        {
+            "customer_id": _TEXT,
+            "body": {"bsonType": "binData"},
+            "problem": _TEXT,
+            "fail_time": _DATE,
+        }
+    ),
 }
 
 _INDEXES: Final[dict[str, list[IndexModel]]] = {
@@ -281,6 +290,7 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
         ),
         IndexModel([("correlation_id", ASCENDING), ("time", ASCENDING)]),
     ],
+    DEAD_LETTERS: [IndexModel([("fail_time", ASCENDING)])],
     # Each seal follows another one: two that were made at once do not both count.
     SEALS: [IndexModel([("previous_hash", ASCENDING)], unique=True)],
     SEAL_HEADS: [IndexModel([("seal_hash", ASCENDING), ("_id", ASCENDING)])],

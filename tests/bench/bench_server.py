@@ -93,8 +93,8 @@ class _NoMethodMetrics(MethodMetrics):
 
 
 class _NoMetrics(Metrics):
-    def method(self, service: str, method: str) -> MethodMetrics:
-        return _NoMethodMetrics(self, service, method)
+    def method(self, service: str, method: str, *, is_stream: bool = False) -> MethodMetrics:
+        return _NoMethodMetrics(self, "server_stream" if is_stream else "unary", service, method)
 
     def batch_committed(self, decided: Sequence[tuple[Command, Decision]], seconds: float) -> None:
         pass

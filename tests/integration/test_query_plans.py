@@ -23,7 +23,10 @@ import server.store
 from harness import Harness, event_of, payment_of, running_harness, with_database
 from server.audit import AuditEntry
 from server.commit.committer import Committer
+from server.deliveries import DeadLetter, Progress
 from server.encryption_keys import EncryptionKey
+from server.feed import EventFilter, HistoryPosition, LivePosition, Moment, WalletEventType
+from server.ledger.chain import first_id
 from server.ledger.commands import DismissEvent, FreezeWallet, SetTier
 from server.ledger.records import WalletKey
 from server.metrics import Metrics
@@ -32,8 +35,10 @@ from server.store.audit_log import MongoAuditLog
 from server.store.audit_records import AuditFilter, AuditReport, MongoAuditRecords
 from server.store.customer_records import MongoCustomerRecords
 from server.store.encryption import Encryption
+from server.store.event_feed import MongoEventFeed
 from server.store.inquiries import MongoInquiries
 from server.store.ledger_store import LedgerStore
+from server.store.outgoing import MongoDeliveries
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
 from server.store.standing import MongoStanding
 from wallet_payment.v1 import resources_pb2 as resources
@@ -44,7 +49,7 @@ _DRIVER_CALLS: Final = frozenset(
     {
         *("found", "find", "find_one", "written", "write", "command", "aggregate", "distinct"),
         *("update_one", "update_many", "replace_one", "delete_one", "delete_many"),
-        *("find_one_and_update", "count_documents", "bulk_write"),
+        *("find_one_and_update", "count_documents", "bulk_write", "snapshot"),
     }
 )
 _SPECIAL_CASES: Final = frozenset({"seals", "books_legs", "books_lookups", "elections"})
@@ -261,6 +266,8 @@ async def operators_look(harness: Harness) -> None:
         assert (await books.verify_books(database, print)).differences == 0
         await reads_the_audit(database)
         await MongoStanding(database).note_reconciliation("razorpay", _BEFORE_ALL_TIMES, 0)
+        await reads_the_feed(database)
+        await delivers(database)
 
 
 async def reads_the_audit(database: Any) -> None:
@@ -276,6 +283,26 @@ async def reads_the_audit(database: Any) -> None:
         await audit.search(AuditFilter(**by_name), 10)
         await audit.search(replace(wanted, **by_name), 10)
     assert [one async for one in audit.verify(AuditReport())] == []
+
+
+async def reads_the_feed(database: Any) -> None:
+    """Read events with every combination of filters: of the past, and what comes."""
+    feed = MongoEventFeed(database, 1, Encryption(_KEYS))
+    types = frozenset({WalletEventType.PAYMENT_MADE, WalletEventType.WALLET_FROZEN})
+    start = first_id("txn_", 0)
+    for wanted in (
+        EventFilter(),
+        EventFilter("anyone"),
+        EventFilter(types=types),
+        EventFilter("anyone", types),
+    ):
+        await feed.reader(wanted, HistoryPosition(start, start)).next_page()
+        gone = HistoryPosition(start, start, 0, Moment(1, 1))
+        await feed.reader(wanted, gone).next_page()
+        live = feed.reader(wanted, None)
+        await live.next_page()
+        await live.close()
+    feed.close()
 
 
 async def operators_ask(harness: Harness) -> None:
@@ -317,6 +344,25 @@ async def operators_limit(database: Any, committer: Committer, customer_id: str)
     assert len(await records.beyond_limits(10)) == 1
 
 
+async def delivers(database: Any) -> None:
+    """Take and give up the lead of outgoing webhooks, note progress, bury and revive."""
+    deliveries = MongoDeliveries(database)
+    while not await deliveries.claim("a server", 10):
+        pass
+    live, past = LivePosition(b"token"), HistoryPosition("txn_0", "txn_1", 1, Moment(1, 1))
+    for position in (live, past):
+        assert await deliveries.advance("a server", Progress(position, 5))
+        assert await deliveries.progress() == Progress(position, 5)
+    assert not await deliveries.advance("another", Progress(live, 6))
+    await deliveries.release("a server")
+    letter = DeadLetter("evt_1", "customer-1", b"{}", "HTTP 400", 1)
+    await deliveries.bury(letter)
+    assert await deliveries.dead_letter("evt_1") == letter
+    assert await deliveries.buried(10) == [letter]
+    await deliveries.revived("evt_1")
+    assert await deliveries.buried(10) == []
+
+
 def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Return a command's queries, each as MongoDB is asked to explain it."""
     name = command["name"]
@@ -331,6 +377,8 @@ def plans_of(command: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         case "delete":
             for statement in command["deletes"]:
                 yield {name: collection, "deletes": [statement]}
+        case "aggregate" if collection == 1:
+            assert "$changeStream" in command["pipeline"][0]  # it goes along the oplog
         case "aggregate" | "count" | "distinct" | "findAndModify":
             own = ("name", "lsid", "txnNumber", "$db", "$clusterTime", "readConcern")
             yield {part: value for part, value in command.items() if part not in own}

@@ -17,8 +17,10 @@ from harness import (
     running_harness,
     token,
 )
+from payment_load import serving
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
+from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
 
 
 def since(seconds: float) -> Timestamp:
@@ -258,11 +260,15 @@ async def test_no_more_readers_than_allowed(mongodb_uri: str) -> None:
                 service.WatchEventsRequest(), metadata=harness.metadata, timeout=30
             )
             refusal = await refusal_of(call.read())
+            async with harness.http.get(harness.metrics_url) as answer:
+                metrics = await answer.text()
         async with watching(harness.stub) as second:
             assert second.cursor
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     assert refusal.retry_after_seconds
+    assert "wallet_event_readers 1.0" in metrics
+    assert 'grpc_type="server_stream"' in metrics
 
 
 async def test_a_reader_that_takes_nothing_is_ended(mongodb_uri: str) -> None:
@@ -315,3 +321,19 @@ async def test_a_webhook_that_pays_an_order_tells_credit_and_payment(harness: Ha
     assert status == 200
     assert names_of(events) == ["TOPUP_CREDITED", "PAYMENT_MADE"]
     assert events[1].transaction.order_id == f"{customer}-order"
+
+
+async def test_a_stopping_server_ends_its_streams_well(harness: Harness) -> None:
+    """On SIGTERM a watching reader is let go with OK, and the server does not wait for it."""
+    async with (
+        serving(harness.settings.mongodb_uri.get_secret_value()) as (process, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        call = stub.WatchEvents(service.WatchEventsRequest(), metadata=harness.metadata)
+        assert (await call.read()).cursor
+        process.terminate()
+
+        assert not await call.read()  # the end of the stream
+        assert await call.code() is grpc.StatusCode.OK
+        assert await process.wait() == 0

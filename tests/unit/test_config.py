@@ -88,6 +88,12 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_TOPUP_LIFETIME_SECONDS", "soon", "integer"),
         ("WALLET_COMMIT_MAX_BATCH", "0", "greater"),
         ("WALLET_COMMIT_LANES", "1000", "less"),
+        ("WALLET_OUTGOING_WEBHOOK_URL", "http://shop.example/hooks", "https"),
+        ("WALLET_OUTGOING_WEBHOOK_URL", "ftp://127.0.0.1/hooks", "https"),
+        ("WALLET_OUTGOING_WEBHOOK_SECRETS", "secret", "whsec_"),
+        ("WALLET_OUTGOING_WEBHOOK_TYPES", "PAYMENT", "PAYMENT_MADE"),
+        ("WALLET_OUTGOING_WEBHOOK_ATTEMPTS", "0", "greater"),
+        ("WALLET_OUTGOING_WEBHOOK_RETRY_SECONDS", "0", "greater"),
         ("WALLET_EVENTS_MAX_READERS", "0", "greater"),
         ("WALLET_EVENTS_HEARTBEAT_SECONDS", "0", "greater"),
         ("WALLET_EVENTS_STREAM_SECONDS", "forever", "number"),
@@ -443,3 +449,11 @@ def test_rates_are_read_and_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.caller_rates.named == {"PayWithWallet": Rate(5, 5)}
     assert settings.customer_rates == Rates()
     assert settings.sidecar_rates == SidecarRates(address=None, gateway=Rate(10, 500))
+
+
+def test_outgoing_webhooks_need_url_and_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where to post to and what to sign with are of use together alone."""
+    monkeypatch.setenv("WALLET_OUTGOING_WEBHOOK_URL", "https://shop.example/hooks")
+
+    with pytest.raises(SettingsError, match="WALLET_OUTGOING_WEBHOOK_SECRETS: is needed"):
+        load_settings()

@@ -1,0 +1,1 @@
+"""Outgoing webhooks: the event feed, posted by the Standard Webhooks specification."""

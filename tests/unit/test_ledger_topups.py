@@ -220,6 +220,11 @@ def test_a_second_payment_waits_for_a_person() -> None:
     )
     assert world.told(CAPTURED, payment_id="pay_2") == (EventOutcome.NEEDS_REVIEW, reason)
     assert (world.topup, world.balance) == (credited, 100)
+    world = World()
+    world.taken(5, payment_id="pay_2")
+    world.told(CAPTURED)
+    reason += " The gateway has taken back 5 minor units of it already."
+    assert world.told(CAPTURED, payment_id="pay_2") == (EventOutcome.NEEDS_REVIEW, reason)
 
 
 def test_a_full_wallet_takes_a_credit_to_its_bound_and_not_over() -> None:

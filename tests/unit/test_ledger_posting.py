@@ -19,8 +19,9 @@ def moved(wallet: Wallet, kind: TransactionType, amount: int) -> Wallet:
 
 def test_a_wallets_first_entry_is_its_first() -> None:
     """Sequence and version begin at one; a wallet that nothing moved has neither."""
-    assert (EMPTY.balance, EMPTY.sequence, EMPTY.version) == (0, 0, 0)
-    first = moved(EMPTY, TransactionType.TOPUP, 1)
+    empty = empty_wallet(WalletKey("asha", "INR"), 5)
+    assert (empty.balance, empty.sequence, empty.version) == (0, 0, 0)
+    first = moved(empty, TransactionType.TOPUP, 1)
     assert (first.balance, first.sequence, first.version) == (1, 1, 1)
     assert (first.create_time_ms, first.update_time_ms) == (5, 7)
 

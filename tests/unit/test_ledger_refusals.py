@@ -202,6 +202,15 @@ def test_what_cannot_be_refunded_is_refused(
     assert ("all that remains" in decision.message) == (more.get("amount_minor_units") == "0")
 
 
+def test_the_last_penny_is_refunded() -> None:
+    """All that remains may be one minor unit."""
+    decision = ledger(bought(refunded_amount=59)).carry_out(refund(None))
+    assert isinstance(decision, Accepted)
+    assert isinstance(decision.reply, RefundReply)
+    assert decision.reply.refund.amount == 1
+    assert decision.reply.payment.payment_state is OrderPaymentState.REFUNDED
+
+
 def test_an_order_has_200_refunds_at_most() -> None:
     """The 200th is taken; the next one is refused with the limit."""
     assert MAX_REFUNDS_PER_ORDER == 200

@@ -24,6 +24,7 @@ from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
 from server.cli.doctor import doctor
 from server.cli.environment import Environment, running_environment
+from server.cli.health import health
 from server.cli.logs import configure_logs
 from server.cli.reconcile import reconcile
 from server.cli.report import report
@@ -76,7 +77,7 @@ def cli() -> None:
 cli.add_command(books)
 cli.add_command(review)
 cli.add_command(reconcile)
-for operators in (doctor, status, statement, topup, pay, refund, report):
+for operators in (health, doctor, status, statement, topup, pay, refund, report):
     cli.add_command(operators)
 
 

@@ -168,7 +168,7 @@ def test_the_compose_file_is_what_compose_takes() -> None:
 
 
 def test_the_compose_file_mounts_what_is_there_and_opens_nothing() -> None:
-    """Bind mounts exist and are read-only, ports are on loopback, MongoDB is inside alone."""
+    """Bind mounts exist and are read-only, ports are on loopback, MongoDB is the server's alone."""
     for name, service in compose()["services"].items():
         for volume in service.get("volumes", ()):
             source, _, rest = volume.partition(":")
@@ -176,9 +176,10 @@ def test_the_compose_file_mounts_what_is_there_and_opens_nothing() -> None:
                 assert (DEPLOY / source).exists()
                 assert rest.endswith(":ro")
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
-        if name.startswith("mongodb"):
-            assert service["networks"] == ["inside"]
-            assert "ports" not in service
+        near_the_database = name.startswith(("mongodb", "replica-set")) or name == "server"
+        assert ("database" in service["networks"]) == near_the_database
+        assert not (name.startswith("mongodb") and "ports" in service)
+    assert compose()["networks"]["database"] == {"internal": True}
     ours = {name: compose()["services"][name] for name in ("server", "sidecar")}
     assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in ours.values())
     scraped = yaml.safe_load((DEPLOY / "monitoring/prometheus.yaml").read_text())

@@ -163,6 +163,13 @@ format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff format
 	$(BIN)/buf format --write
 
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
+
+.PHONY: lock
+lock: $(INSTALLED) ## Lock what the image installs to the newest versions, with their hashes.
+	$(LOCK) --output-file deploy/requirements.txt pyproject.toml
+	$(LOCK) --output-file deploy/requirements-build.txt deploy/requirements-build.in
+
 .PHONY: clean
 clean: ## Remove .venv and everything that was built; the data of `make up` stays.
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -38,6 +38,14 @@ class Up:
         return output.decode()
 
 
+def blocks_of(document: str) -> list[str]:
+    """Return what a document gives to paste."""
+    found: list[str] = re.findall(
+        r"^```bash\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL
+    )
+    return found
+
+
 @asynccontextmanager
 async def running_up(data_dir: Path) -> AsyncIterator[Up]:
     """Run everything by the command that the README names, as long as the context lasts."""
@@ -66,10 +74,14 @@ async def running_up(data_dir: Path) -> AsyncIterator[Up]:
     found = dict(
         re.findall(r"^  (gRPC|webhooks|metrics|sandbox gateway) +(\S+)$", printed, re.MULTILINE)
     )
+    pasting = {
+        "WALLET_SERVER_TARGET": found["gRPC"],
+        "WALLET_SANDBOX_ADDRESS": found["sandbox gateway"].removeprefix("http://"),
+    }
     try:
         yield Up(
             process,
-            environment | {"WALLET_SERVER_TARGET": found["gRPC"]},
+            environment | pasting,
             {
                 "127.0.0.1:50051": found["gRPC"],
                 "http://127.0.0.1:8080": found["webhooks"].removesuffix("/webhooks/razorpay"),

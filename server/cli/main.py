@@ -24,6 +24,7 @@ from server.cli.development import development_settings
 from server.cli.doctor import doctor
 from server.cli.encryption import encryption
 from server.cli.environment import Environment, running_environment
+from server.cli.health import health
 from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
 from server.cli.outgoing import NotTaken, outgoing
@@ -89,7 +90,7 @@ cli.add_command(keys)
 cli.add_command(outgoing)
 cli.add_command(review)
 cli.add_command(reconcile)
-for operators in (doctor, status, statement, topup, pay, refund, report):
+for operators in (health, doctor, status, statement, topup, pay, refund, report):
     cli.add_command(operators)
 cli.add_command(encryption)
 cli.add_command(wallet)

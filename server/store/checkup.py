@@ -71,7 +71,8 @@ async def _allowed(database: Database, command: str, value: int, field: str) -> 
 async def _missing_indexes(database: Database) -> tuple[str, ...]:
     missing = []
     with store_errors():
-        for collection, names in schema.index_names().items():
+        for collection, indexes in schema.indexes().items():
             found = await database[collection].index_information()
+            names = [str(index.document["name"]) for index in indexes]
             missing += [f"{collection}.{name}" for name in names if name not in found]
     return tuple(missing)

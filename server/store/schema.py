@@ -73,12 +73,14 @@ async def migrate(database: Database) -> None:
         )
 
 
-def index_names() -> dict[str, list[str]]:
-    """Return the names of the indexes that `migrate` makes, by collection."""
-    return {
-        name: [str(index.document["name"]) for index in indexes]
-        for name, indexes in _INDEXES.items()
-    }
+def collections() -> set[str]:
+    """Return the names of all collections that are made here."""
+    return {ORDERS, CUSTOMERS, SETTINGS, *_VALIDATORS}
+
+
+def indexes() -> dict[str, list[IndexModel]]:
+    """Return the indexes that `migrate` makes, by collection."""
+    return _INDEXES
 
 
 async def page_token_key(database: Database) -> bytes:

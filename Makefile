@@ -9,6 +9,9 @@ BROWSER_INSTALLED := build/installed-browser
 # Any Chromium will do: make browser CHROMIUM=/path/to/chrome
 CHROMIUM ?= $(shell for name in chromium chromium-browser google-chrome; do command -v $$name && break; done)
 
+# Comes with Prometheus: make alerts PROMTOOL=/path/to/promtool
+PROMTOOL ?= $(shell command -v promtool)
+
 # Whatever the build hook generates the stubs from: a change installs anew.
 INSTALL_INPUTS := pyproject.toml hatch_build.py $(shell find protos -name '*.proto')
 
@@ -89,6 +92,14 @@ browser: chromium $(BROWSER_INSTALLED) ## Test the checkout page in a real brows
 .PHONY: chromium
 chromium:
 	@test -x '$(CHROMIUM)' || { echo 'make browser needs a Chromium on this machine: "apt-get install chromium" brings one on Debian, or name yours: make browser CHROMIUM=/path/to/chrome' >&2; exit 1; }
+
+.PHONY: alerts
+alerts: promtool $(INSTALLED) ## Test the alerts by Prometheus' own tool, on what real servers tell.
+	WALLET_TEST_PROMTOOL='$(PROMTOOL)' $(BIN)/pytest tests/alerts
+
+.PHONY: promtool
+promtool:
+	@test -x '$(PROMTOOL)' || { echo 'make alerts needs promtool, which comes with Prometheus: "apt-get install prometheus" brings it on Debian, or name yours: make alerts PROMTOOL=/path/to/promtool' >&2; exit 1; }
 
 .PHONY: properties
 properties: $(INSTALLED) ## Look for histories that break the rules of money: EXAMPLES=3000 new ones.

@@ -12,12 +12,20 @@ from server.store.embedded import embedded_mongod
 CHROMIUM = os.environ.get("WALLET_TEST_CHROMIUM", "")
 """The browser that `make browser` found; without one its tests are not collected."""
 
-collect_ignore = [] if CHROMIUM else ["browser"]
+PROMTOOL = os.environ.get("WALLET_TEST_PROMTOOL", "")
+"""The tool of Prometheus that `make alerts` found; without it its tests are not collected."""
+
+collect_ignore = [
+    folder for folder, needed in (("browser", CHROMIUM), ("alerts", PROMTOOL)) if not needed
+]
 
 
-def pytest_report_header() -> str:
-    """Say what becomes of the tests that need a browser."""
-    return f"browser: {CHROMIUM or 'none here, so tests/browser is left out; see `make browser`'}"
+def pytest_report_header() -> list[str]:
+    """Say what becomes of the tests that need a browser or promtool."""
+    return [
+        f"browser: {CHROMIUM or 'none here, so tests/browser is left out; see `make browser`'}",
+        f"promtool: {PROMTOOL or 'none here, so tests/alerts is left out; see `make alerts`'}",
+    ]
 
 
 @pytest.fixture(scope="session")

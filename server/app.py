@@ -3,10 +3,10 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import jwt
@@ -22,7 +22,7 @@ from server.listening import address_of, bind, bind_unix, http_server
 from server.metrics import CONTENT_TYPE, Metrics
 from server.poller import Poller
 from server.rpc.auth import Authenticator, VerificationKey
-from server.rpc.edge import ServicerSlot, generic_handler
+from server.rpc.edge import Around, ServicerSlot, generic_handler, untouched
 from server.rpc.page_tokens import PageTokens
 from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
@@ -33,10 +33,14 @@ from server.store.ledger_store import LedgerStore
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.store.standing import MongoStanding
 from server.topups import Topups
+from server.traces import tracing_of
 from server.wallet_tokens import WalletTokens
 from server.watch import Watch
 from server.workers.peers import SharedCommitter
 from server.workers.place import Place
+
+if TYPE_CHECKING:
+    from server.tracing import Tracing
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
 _GARBAGE_THRESHOLD: Final = 50_000
@@ -70,11 +74,14 @@ async def running_server(
     metrics = Metrics()
     slot = ServicerSlot()
     async with AsyncExitStack() as resources:
-        database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
+        tracing = resources.enter_context(tracing_of(settings, "wallet-payment"))
+        database = resources.enter_context(_connected(settings, tracing))
         audit = await resources.enter_async_context(MongoAuditLog(database))
-        session = await resources.enter_async_context(aiohttp.ClientSession())
+        session = await resources.enter_async_context(
+            aiohttp.ClientSession(trace_configs=[tracing.outbound()] if tracing else None)
+        )
         committer = await resources.enter_async_context(
-            Committer(LedgerStore(database), metrics, commit_settings(settings))
+            Committer(LedgerStore(database), metrics, commit_settings(settings), tracing=tracing)
         )
         metrics.watch_queues(committer.queues)
         submitter: Submitter = committer
@@ -104,7 +111,9 @@ async def running_server(
         await resources.enter_async_context(http_server(_metrics_runner(metrics), metrics_socket))
         rpc = await resources.enter_async_context(
             rpc_server(
-                generic_handler(slot, authenticator(settings), metrics, audit),
+                generic_handler(
+                    slot, authenticator(settings), metrics, audit, _around_calls(tracing)
+                ),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
                 grace_seconds=settings.shutdown_grace_seconds,
@@ -167,6 +176,23 @@ def authenticator(settings: Settings) -> Authenticator:
         if key["alg"] in settings.jwt_algorithms
     ]
     return Authenticator(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+
+def _connected(settings: Settings, tracing: "Tracing | None") -> AbstractContextManager[Database]:
+    uri = settings.mongodb_uri.get_secret_value()
+    if tracing is None:
+        return connect(uri)
+    from server.store.traced import TracedCommands  # noqa: PLC0415 - needs the extra
+
+    return connect(uri, [TracedCommands(tracing)])
+
+
+def _around_calls(tracing: "Tracing | None") -> Around:
+    if tracing is None:
+        return untouched
+    from server.rpc.traced import traced  # noqa: PLC0415 - needs the extra
+
+    return partial(traced, tracing=tracing)
 
 
 async def _prepare(database: Database) -> None:

@@ -7,9 +7,10 @@ with its headers, and says the server's answer in HTTP; what an event means is n
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 import structlog
@@ -51,8 +52,24 @@ _MAX_LOGGED_LENGTH: Final = 64
 _log = structlog.stdlib.get_logger()
 
 
+class WebhookTracing(Protocol):
+    """Who traces webhooks on their way to the server."""
+
+    def webhook(self, gateway: str) -> AbstractContextManager[tuple[tuple[str, str], ...]]:
+        """Enclose a webhook's way; give the metadata that has the server go on with its trace."""
+
+
+class _NoTracing:
+    def webhook(self, _: str) -> AbstractContextManager[tuple[tuple[str, str], ...]]:
+        return nullcontext(())
+
+
 def sidecar_app(
-    channel: grpc.aio.Channel, token: Callable[[], str], *, deadline_seconds: float = 4.0
+    channel: grpc.aio.Channel,
+    token: Callable[[], str],
+    *,
+    deadline_seconds: float = 4.0,
+    tracing: WebhookTracing | None = None,
 ) -> web.Application:
     """Return the sidecar's application; `sidecar_runner` makes it run as it should.
 
@@ -61,7 +78,7 @@ def sidecar_app(
     `deadline_seconds` the body has to be here and the server has to have answered.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_in_json])
-    sidecar = _Sidecar(channel, token, deadline_seconds)
+    sidecar = _Sidecar(channel, token, deadline_seconds, tracing or _NoTracing())
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
     app.router.add_get("/readyz", sidecar.readyz)
@@ -79,7 +96,11 @@ class _Sidecar:
     """Owns the stubs to the server."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, token: Callable[[], str], deadline_seconds: float
+        self,
+        channel: grpc.aio.Channel,
+        token: Callable[[], str],
+        deadline_seconds: float,
+        tracing: WebhookTracing,
     ) -> None:
         self._service = contract_grpc.WalletPaymentServiceStub(channel)
         self._check_health = channel.unary_unary(
@@ -89,6 +110,7 @@ class _Sidecar:
         )
         self._token = token
         self._deadline_seconds = deadline_seconds
+        self._tracing = tracing
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Say that the sidecar itself runs."""
@@ -118,7 +140,8 @@ class _Sidecar:
         correlation_id = secrets.token_hex(16)
         log = _log.bind(gateway=webhook.gateway, correlation_id=correlation_id)
         try:
-            answer = await self._forward(webhook, correlation_id, give_up_at)
+            with self._tracing.webhook(webhook.gateway) as trace:
+                answer = await self._forward(webhook, correlation_id, give_up_at, trace)
         except grpc.aio.AioRpcError as error:
             response = _failure(error, log)
         else:
@@ -127,7 +150,11 @@ class _Sidecar:
         return response
 
     async def _forward(
-        self, webhook: Webhook, correlation_id: str, give_up_at: float
+        self,
+        webhook: Webhook,
+        correlation_id: str,
+        give_up_at: float,
+        trace: tuple[tuple[str, str], ...],
     ) -> contract.ForwardWebhookResponse:
         receive_time = Timestamp()
         receive_time.FromNanoseconds(webhook.receive_time_ns)
@@ -144,6 +171,7 @@ class _Sidecar:
             metadata=(
                 ("authorization", f"Bearer {self._token()}"),
                 ("x-correlation-id", correlation_id),
+                *trace,
             ),
         )
 

@@ -37,6 +37,7 @@ from server.store.embedded import EmbeddedMongoError
 from server.store.schema import NewerSchema
 from server.store.seals import BooksDiffer, SealedAlready
 from server.store.seed import ORDERS
+from server.traces import tracing_of
 from server.workers.place import Place
 from server.workers.supervisor import supervised_workers
 
@@ -171,7 +172,8 @@ def sidecar() -> None:
                 grpc.aio.insecure_channel(settings.server_target)
             )
             bound = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
-            app = sidecar_app(channel, lambda: token)
+            tracing = resources.enter_context(tracing_of(settings, "wallet-payment-sidecar"))
+            app = sidecar_app(channel, lambda: token, tracing=tracing)
             await resources.enter_async_context(http_server(sidecar_runner(app), bound))
             click.echo(f"sidecar listens on http://{address_of(bound)}", err=True)
             await asyncio.Event().wait()

@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from structlog.contextvars import bind_contextvars
 
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
@@ -37,7 +38,16 @@ _ANSWER_MARGIN_SECONDS: Final = 0.05
 Method = Callable[[Any, Call], Awaitable[Message]]
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
+Handle = Callable[[Any, Any], Awaitable[Message]]
+Around = Callable[[Handle, str, str], Handle]
+"""Encloses how a method of a service is handled."""
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("rpc")
+
+
+def untouched(handle: Handle, _service: str, _method: str) -> Handle:
+    """Enclose nothing."""
+    return handle
 
 
 def required_scope(method: MethodDescriptor) -> str:
@@ -73,8 +83,9 @@ def generic_handler(
     authenticator: Authenticator,
     metrics: Metrics,
     audit: AuditLog,
+    around: Around = untouched,
 ) -> "grpc.GenericRpcHandler[Message, Message]":
-    """Return what a gRPC server needs to serve the contract."""
+    """Return what a gRPC server needs to serve the contract; `around` encloses each method."""
     handlers = {}
     for method in SERVICE.methods:
         edge = _Edge(
@@ -86,7 +97,7 @@ def generic_handler(
             audit=audit,
         )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-            edge.handle,
+            around(edge.handle, SERVICE.full_name, method.name),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
@@ -110,6 +121,7 @@ class _Edge:
         self.metrics.call_started()
         authorization, correlation_id = _metadata(context)
         context.set_trailing_metadata(((_CORRELATION_ID, correlation_id),))
+        bind_contextvars(correlation_id=correlation_id)
         caller: Caller | None = None
         refusal: RpcError | None = None
         code = "CANCELLED"

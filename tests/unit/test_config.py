@@ -51,6 +51,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_COMMIT_LANES", "1000", "less"),
         ("WALLET_WATCH_INTERVAL_SECONDS", "0", "greater"),
         ("WALLET_PROOF_INTERVAL_SECONDS", "-1", "greater"),
+        ("WALLET_OTLP_ENDPOINT", "collector:4317", "pattern"),
+        ("WALLET_TRACE_SHARE", "2", "less"),
     ],
 )
 def test_a_wrong_setting_names_its_variable(

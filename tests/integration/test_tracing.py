@@ -92,7 +92,7 @@ async def test_a_payment_is_followed_into_the_database(
     )
     await harness.call("PayWithWallet", request, metadata=metadata)
 
-    spans = await spans_of(collector, trace_id, "PayWithWallet", "commitTransaction")
+    spans = await spans_of(collector, trace_id, "PayWithWallet", "commit batch")
     (call,) = [span for span in spans if span.name == f"{SERVICE}/PayWithWallet"]
     assert call.parent_id == caller_span
     assert call.service == "wallet-payment"
@@ -155,7 +155,7 @@ async def test_an_outbound_request_is_a_part_of_its_call(
     )
     await harness.call("InitiateTopup", request, metadata=metadata)
 
-    spans = await spans_of(collector, trace_id, "POST 127.0.0.1")
+    spans = await spans_of(collector, trace_id, "POST 127.0.0.1", "InitiateTopup")
     (call,) = [span for span in spans if span.name == f"{SERVICE}/InitiateTopup"]
     (outbound,) = [span for span in spans if span.name == "POST 127.0.0.1"]
     assert outbound.parent_id == call.span_id
@@ -213,6 +213,7 @@ async def test_no_secret_shows_in_traces_or_logs(
     harness, collector = traced
     settings = harness.settings.model_copy(update={"log_level": "debug", "log_format": "json"})
     configure_logs(settings)
+    structlog.configure(**structlog.get_config() | {"cache_logger_on_first_use": False})
     customer = await harness.customer()
     order = unique("order")
     topup = await harness.initiate(customer, 700, idempotency_key=MARKER, metadata={"note": MARKER})

@@ -1,5 +1,6 @@
 """The span around a call: it ends as the call does, with the reason of the contract."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from opentelemetry.trace import Span
 from server.tracing import Tracing, fail_span
 
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
+_STATUS_CODE: Final = "rpc.grpc.status_code"
 _CORRELATION_ID: Final = "x-correlation-id"
 _FAULTS_OF_OURS: Final = frozenset(
     {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "DATA_LOSS"}
@@ -33,9 +35,13 @@ def traced(handle: Handle, service: str, method: str, tracing: Tracing) -> Handl
         with tracing.call(service, method, metadata) as span:
             try:
                 response = await handle(request, context)
-            finally:
-                if span.is_recording():
-                    _note_end(span, context)
+            except asyncio.CancelledError:
+                span.set_attribute(_STATUS_CODE, grpc.StatusCode.CANCELLED.value[0])
+                raise
+            except BaseException:
+                _note_end(span, context)
+                raise
+            _note_end(span, context)
         return response
 
     return handle_traced
@@ -43,10 +49,12 @@ def traced(handle: Handle, service: str, method: str, tracing: Tracing) -> Handl
 
 def _note_end(span: Span, context: Any) -> None:  # noqa: ANN401 - as gRPC has it
     """Note the status code, and of a refusal what its ErrorInfo says."""
+    if not span.is_recording():
+        return
     code = context.code() or grpc.StatusCode.OK
     if isinstance(code, int):
         code = next(one for one in grpc.StatusCode if one.value[0] == code)
-    span.set_attribute("rpc.grpc.status_code", code.value[0])
+    span.set_attribute(_STATUS_CODE, code.value[0])
     trailing = dict(context.trailing_metadata() or ())
     span.set_attribute("wallet.correlation_id", trailing.get(_CORRELATION_ID, ""))
     info = ErrorInfo()

@@ -10,7 +10,9 @@ import yaml
 _FOLDER: Final = Path(__file__).parents[1] / "deploy" / "monitoring"
 RULES: Final = _FOLDER / "rules.yaml"
 DASHBOARD: Final = _FOLDER / "dashboard.json"
-RUNBOOKS: Final = _FOLDER.parents[1] / "docs" / "operation" / "runbooks.md"
+_DOCS: Final = _FOLDER.parents[1] / "docs" / "operation"
+RUNBOOKS: Final = _DOCS / "runbooks.md"
+MONITORING: Final = _DOCS / "monitoring.md"
 
 
 def rules() -> list[dict[str, Any]]:

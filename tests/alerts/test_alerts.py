@@ -1,6 +1,7 @@
 """Each alert fires on what a server tells when it should, and none on what a healthy one tells."""
 
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from harness import (
     unique,
     with_database,
 )
-from monitoring_files import RULES, alerts
+from monitoring_files import MONITORING, RULES, alerts
 from scraped import Scraped, scraped
 from server.metrics import Metrics
 from server.standing import Proven, Reconciled, Standing
@@ -219,6 +220,17 @@ async def test_a_server_that_says_nothing_is_an_alert(tmp_path: Path) -> None:
 async def test_prometheus_takes_the_rules() -> None:
     """The file is valid to Prometheus itself."""
     assert "SUCCESS" in await run("check", "rules", str(RULES))
+
+
+async def test_prometheus_takes_the_configuration_of_the_docs(tmp_path: Path) -> None:
+    """What an operator pastes beside the rules is a whole configuration."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", MONITORING.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "prometheus.yaml").write_text(example, "utf-8")
+    (tmp_path / RULES.name).write_bytes(RULES.read_bytes())
+
+    output = await run("check", "config", str(tmp_path / "prometheus.yaml"))
+    assert "FAILED" not in output
+    assert "1 rule files found" in output
 
 
 def test_each_alert_fires_in_a_story() -> None:

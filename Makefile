@@ -10,6 +10,9 @@ FUZZ_INSTALLED := build/installed-fuzz
 # Any Chromium will do: make browser CHROMIUM=/path/to/chrome
 CHROMIUM ?= $(shell for name in chromium chromium-browser google-chrome; do command -v $$name && break; done)
 
+# Comes with Prometheus: make alerts PROMTOOL=/path/to/promtool
+PROMTOOL ?= $(shell command -v promtool)
+
 # Whatever the build hook generates the stubs from: a change installs anew.
 INSTALL_INPUTS := pyproject.toml hatch_build.py $(shell find protos -name '*.proto')
 
@@ -120,6 +123,14 @@ $(NODE_EXAMPLE)/installed: $(NODE_FILES)
 	@mkdir -p $(@D) && cp clients/node-example/* $(@D)
 	@cd $(@D) && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
+
+.PHONY: alerts
+alerts: promtool $(INSTALLED) ## Test the alerts by Prometheus' own tool, on what real servers tell.
+	WALLET_TEST_PROMTOOL='$(PROMTOOL)' $(BIN)/pytest tests/alerts
+
+.PHONY: promtool
+promtool:
+	@test -x '$(PROMTOOL)' || { echo 'make alerts needs promtool, which comes with Prometheus: "apt-get install prometheus" brings it on Debian, or name yours: make alerts PROMTOOL=/path/to/promtool' >&2; exit 1; }
 
 .PHONY: properties
 properties: $(INSTALLED) ## Look for histories that break the rules of money: EXAMPLES=3000 new ones.

@@ -18,7 +18,7 @@ class HostRefused(aiohttp.ClientError):
     """The request would go somewhere that is not on the list; nothing was sent."""
 
 
-def guarded_session(hosts: Collection[str]) -> aiohttp.ClientSession:
+def guarded_session(hosts: Collection[str], *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
     """Return a session that reaches these `hosts` alone, by https unless they are this machine.
 
     What it refuses it raises as HostRefused. Redirects are refused wherever they lead.
@@ -46,4 +46,4 @@ def guarded_session(hosts: Collection[str]) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(check)
     trace.on_request_redirect.append(refuse)
-    return aiohttp.ClientSession(trace_configs=[trace])
+    return aiohttp.ClientSession(trace_configs=[trace, *traces])

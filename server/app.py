@@ -3,10 +3,10 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import grpc
@@ -32,7 +32,7 @@ from server.outgoing_signing import secret_key
 from server.poller import Poller
 from server.rpc.auth import Authenticator
 from server.rpc.cursors import Cursors
-from server.rpc.edge import ServicerSlot, generic_handler
+from server.rpc.edge import Around, ServicerSlot, generic_handler, untouched
 from server.rpc.page_tokens import PageTokens
 from server.rpc.rate_limits import RateLimits
 from server.rpc.server import rpc_server
@@ -51,10 +51,14 @@ from server.store.outgoing import MongoDeliveries
 from server.store.queries import MongoPollSchedule, MongoQueries
 from server.store.standing import MongoStanding
 from server.topups import Topups
+from server.traces import tracing_of
 from server.wallet_tokens import WalletTokens
 from server.watch import Watch
 from server.workers.peers import SharedCommitter
 from server.workers.place import Place
+
+if TYPE_CHECKING:
+    from server.tracing import Tracing
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
 _KEYS_RETRY_SECONDS: Final = 1.0
@@ -89,16 +93,20 @@ async def running_server(
     metrics = Metrics()
     slot = ServicerSlot()
     async with AsyncExitStack() as resources:
-        database = resources.enter_context(connect(settings.mongodb_uri.get_secret_value()))
+        tracing = resources.enter_context(tracing_of(settings, "wallet-payment"))
+        database = resources.enter_context(_connected(settings, tracing))
         encryption = Encryption(settings.encryption())
         audit = await resources.enter_async_context(_audit_log(settings, database, metrics))
-        session = await resources.enter_async_context(guarded_session(outbound_hosts(settings)))
+        session = await resources.enter_async_context(
+            guarded_session(outbound_hosts(settings), *([tracing.outbound()] if tracing else []))
+        )
         committer = await resources.enter_async_context(
             Committer(
                 LedgerStore(database, encryption),
                 metrics,
                 commit_settings(settings),
                 limits=settings.wallet_limits(),
+                tracing=tracing,
             )
         )
         metrics.watch_queues(committer.queues)
@@ -145,6 +153,7 @@ async def running_server(
                     rate_limits(settings, place),
                     subject_names_of(settings),
                     slow_reader_seconds=settings.events_slow_reader_seconds,
+                    around=_around_calls(tracing),
                 ),
                 address=settings.grpc_address,
                 has_reflection=settings.reflection,
@@ -279,6 +288,23 @@ async def _audit_log(
     refuses = settings.audit == "refuse"
     async with MongoAuditLog(database, metrics, refuses=refuses) as audit:
         yield audit
+
+
+def _connected(settings: Settings, tracing: "Tracing | None") -> AbstractContextManager[Database]:
+    uri = settings.mongodb_uri.get_secret_value()
+    if tracing is None:
+        return connect(uri)
+    from server.store.traced import TracedCommands  # noqa: PLC0415 - needs the extra
+
+    return connect(uri, [TracedCommands(tracing)])
+
+
+def _around_calls(tracing: "Tracing | None") -> Around:
+    if tracing is None:
+        return untouched
+    from server.rpc.traced import traced  # noqa: PLC0415 - needs the extra
+
+    return partial(traced, tracing=tracing)
 
 
 async def _prepare(database: Database, encryption: Encryption) -> None:

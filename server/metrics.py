@@ -21,7 +21,7 @@ from server.money_metrics import MoneyMetrics
 from server.standing_metrics import StandingMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # series that no query uses
@@ -67,7 +67,7 @@ class Metrics:
             "grpc_server_handling_seconds",
             "Time of an RPC in the server.",
             rpc,
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self._batch_size = Histogram(
@@ -79,7 +79,7 @@ class Metrics:
         self._commit_seconds = Histogram(
             "wallet_commit_seconds",
             "Time of a batch, from its load to its commit.",
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self._retries = Counter(

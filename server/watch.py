@@ -15,8 +15,8 @@ import structlog
 from server.commit.port import StoreError
 from server.standing import Standing, StandingRecords
 
-LEG_RECORDS: Final = 1_000
-"""Records of one leg: some hundredths of a second of work."""
+LEG_RECORDS: Final = 250
+"""Records of one leg: so few that calls, which wait meanwhile, hardly notice."""
 _LOOKS_SECONDS: Final = 5.0
 """How often is asked whether the next leg is due, at most."""
 
@@ -67,6 +67,8 @@ class Watch:
                 self._stands(await self._records.standing(self._now_ms()))
             except StoreError as error:
                 _log.warning("cannot read how the records stand", cause=type(error).__name__)
+            except Exception:  # noqa: BLE001 - whatever it is, the next look may go well
+                _log.exception("cannot read how the records stand")
             await asyncio.sleep(self._read_seconds)
 
     async def _prove(self) -> None:
@@ -76,6 +78,8 @@ class Watch:
                 found = await self._records.prove_on(self._now_ms(), interval_ms, LEG_RECORDS)
             except StoreError as error:
                 _log.warning("cannot prove the books", cause=type(error).__name__)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("cannot prove the books")
             else:
                 for one in found or ():
                     _log.error(

@@ -14,16 +14,22 @@ CHROMIUM = os.environ.get("WALLET_TEST_CHROMIUM", "")
 
 NODE = os.environ.get("WALLET_TEST_NODE", "")
 """The Node that `make node-example` found; without one its test is not collected."""
+PROMTOOL = os.environ.get("WALLET_TEST_PROMTOOL", "")
+"""The tool of Prometheus that `make alerts` found; without it its tests are not collected."""
 
-collect_ignore = ["node"] if not NODE else []
-collect_ignore += [] if CHROMIUM else ["browser"]
+collect_ignore = [
+    folder
+    for folder, needed in (("browser", CHROMIUM), ("node", NODE), ("alerts", PROMTOOL))
+    if not needed
+]
 
 
 def pytest_report_header() -> list[str]:
-    """Say what becomes of the tests that need a browser or Node."""
+    """Say what becomes of the tests that need a browser, Node or promtool."""
     return [
         f"browser: {CHROMIUM or 'none here, so tests/browser is left out; see `make browser`'}",
         f"node: {NODE or 'not asked for, so tests/node is left out; see `make node-example`'}",
+        f"promtool: {PROMTOOL or 'none here, so tests/alerts is left out; see `make alerts`'}",
     ]
 
 

@@ -80,8 +80,8 @@ alerts there are: [monitoring](../operation/monitoring.md).
   `expired`, `needs_review`, `applied`, `duplicate`, `ignored`), `repeated` for a request that got
   its first answer again, or the reason of the refusal in lower case (`insufficient_funds`). A
   webhook can be `signature_invalid`, `malformed`, or `failed`: its gateway sends it again.
-* `origin` is who told of a payment: `webhook`, `lookup` (the gateway was asked), `proof` (the
-  customer's app), `review` (a person), `time` (it is over), `request`.
+* `origin` is who told of a payment: `webhook`, `lookup` (the gateway was asked), `review`
+  (a person), `time` (it is over), `request`.
 * What was committed is counted after the commit. Where a commit's answer was lost, the next
   attempt finds the work done and counts it as `repeated`; the ledger has it once.
 * The process itself is told by `process_*`: processor time, memory, open files, start.

@@ -8,9 +8,10 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 import structlog
@@ -70,6 +71,18 @@ _CONNECTIONS: Final = web.AppKey("connections", Connections)
 _log = structlog.stdlib.get_logger()
 
 
+class WebhookTracing(Protocol):
+    """Who traces webhooks on their way to the server."""
+
+    def webhook(self, gateway: str) -> AbstractContextManager[tuple[tuple[str, str], ...]]:
+        """Enclose a webhook's way; give the metadata that has the server go on with its trace."""
+
+
+class _NoTracing:
+    def webhook(self, _: str) -> AbstractContextManager[tuple[tuple[str, str], ...]]:
+        return nullcontext(())
+
+
 def sidecar_app(
     channel: Callable[[], grpc.aio.Channel],
     token: Callable[[], str],
@@ -78,6 +91,7 @@ def sidecar_app(
     rates: SidecarRates = NO_RATES,
     connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
     proxies: TrustedProxies = _NO_PROXIES,
+    tracing: WebhookTracing | None = None,
 ) -> web.Application:
     """Return the sidecar's application; `sidecar_runner` makes it run as it should.
 
@@ -93,7 +107,7 @@ def sidecar_app(
         middlewares=[connections_middleware(connections), _answer_in_json],
     )
     app[_CONNECTIONS] = connections
-    sidecar = _Sidecar(channel, token, deadline_seconds, limits, proxies)
+    sidecar = _Sidecar(channel, token, deadline_seconds, limits, proxies, tracing or _NoTracing())
     app.router.add_post("/webhooks/{gateway}", sidecar.take_webhook)
     app.router.add_get("/healthz", sidecar.healthz)
     app.router.add_get("/readyz", sidecar.readyz)
@@ -137,6 +151,7 @@ class _Sidecar:
         deadline_seconds: float,
         limits: SidecarLimits,
         proxies: TrustedProxies,
+        tracing: WebhookTracing,
     ) -> None:
         self._channel = channel
         self._last_stubs = _Stubs(channel())
@@ -144,6 +159,7 @@ class _Sidecar:
         self._deadline_seconds = deadline_seconds
         self._limits = limits
         self._proxies = proxies
+        self._tracing = tracing
 
     @property
     def _stubs(self) -> _Stubs:
@@ -194,7 +210,9 @@ class _Sidecar:
         correlation_id = secrets.token_hex(16)
         log = log.bind(correlation_id=correlation_id)
         try:
-            answer = await self._forward(webhook, remote, correlation_id, give_up_at)
+            with self._tracing.webhook(webhook.gateway) as trace:
+                metadata = (("x-webhook-sender", remote), *trace)
+                answer = await self._forward(webhook, correlation_id, give_up_at, metadata)
         except grpc.aio.AioRpcError as error:
             response = _failure(error, log)
         else:
@@ -203,7 +221,11 @@ class _Sidecar:
         return response
 
     async def _forward(
-        self, webhook: Webhook, remote: str, correlation_id: str, give_up_at: float
+        self,
+        webhook: Webhook,
+        correlation_id: str,
+        give_up_at: float,
+        metadata: tuple[tuple[str, str], ...],
     ) -> contract.ForwardWebhookResponse:
         receive_time = Timestamp()
         receive_time.FromNanoseconds(webhook.receive_time_ns)
@@ -220,7 +242,7 @@ class _Sidecar:
             metadata=(
                 ("authorization", f"Bearer {self._token()}"),
                 ("x-correlation-id", correlation_id),
-                ("x-webhook-sender", remote),
+                *metadata,
             ),
         )
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 
 import structlog
 
@@ -24,6 +25,11 @@ def configure_logs(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if settings.otlp_endpoint:
+        with suppress(ModuleNotFoundError):  # which whoever starts the tracing tells
+            from server.tracing import add_trace_ids  # noqa: PLC0415 - an extra, and slow to load
+
+            shared.append(add_trace_ids)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

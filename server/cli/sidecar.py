@@ -13,6 +13,7 @@ from server.cli.server_link import ServerLink
 from server.config import Settings
 from server.listening import address_of, bind, http_server
 from server.metrics import Metrics, metrics_runner
+from server.traces import tracing_of
 
 _LONGEST_TOKEN: Final = 8_192
 
@@ -46,6 +47,7 @@ async def running_sidecar(settings: Settings) -> AsyncIterator[str]:
             rates=settings.sidecar_rates,
             connection_limits=settings.connection_limits,
             proxies=proxies,
+            tracing=resources.enter_context(tracing_of(settings, "wallet-payment-sidecar")),
         )
         bound = bind(settings.sidecar_address, "WALLET_SIDECAR_ADDRESS")
         await resources.enter_async_context(

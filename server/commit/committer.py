@@ -10,7 +10,15 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from server.commit.errors import QueueFull, Unavailable
-from server.commit.lane import BatchLimit, Lane, Observer, Pending, RetryPolicy
+from server.commit.lane import (
+    BatchLimit,
+    BatchTracing,
+    Lane,
+    NoTracing,
+    Observer,
+    Pending,
+    RetryPolicy,
+)
 from server.commit.port import Store
 from server.ledger.commands import Command, lane_key
 from server.ledger.decisions import Reply
@@ -68,8 +76,10 @@ class Committer:
         limits: Limits = NO_LIMITS,
         now_ms: Callable[[], int] = wall_clock_ms,
         jitter: Callable[[], float] = random.random,
+        tracing: BatchTracing | None = None,
     ) -> None:
         self._settings = settings or CommitSettings()
+        self._tracing = tracing or NoTracing()
         self._lanes = [
             Lane(
                 store,
@@ -79,6 +89,7 @@ class Committer:
                 jitter=jitter,
                 observer=observer,
                 limits=limits,
+                tracing=self._tracing,
             )
             for _ in range(self._settings.lanes)
         ]
@@ -135,7 +146,12 @@ class Committer:
         budget = self._settings.budget_seconds
         if timeout_seconds is not None:
             budget = min(budget, timeout_seconds)
-        pending = Pending(command, loop.time() + budget, loop.create_future())
+        pending = Pending(
+            command,
+            loop.time() + budget,
+            loop.create_future(),
+            origin=self._tracing.origin(),
+        )
         self._lanes[zlib.crc32(lane_key(command).encode()) % len(self._lanes)].put(pending)
         try:
             async with asyncio.timeout_at(pending.deadline):

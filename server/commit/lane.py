@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -54,6 +55,31 @@ class Observer(Protocol):
 
     def batch_retried(self, cause: str) -> None:
         """Note that a batch has to be tried again, and the kind of error."""
+
+
+class BatchTracing(Protocol):
+    """Who traces batches, and which calls their commands came from."""
+
+    def origin(self) -> object:
+        """Return what names the call that submits a command now."""
+
+    def batch(self, origins: Sequence[object]) -> AbstractContextManager[object]:
+        """Enclose one attempt at a batch whose commands came from these."""
+
+
+class NoTracing:
+    """Traces nothing."""
+
+    def origin(self) -> object:
+        """Name nothing."""
+        return None
+
+    def batch(self, _: Sequence[object]) -> AbstractContextManager[object]:
+        """Enclose nothing."""
+        return _NOTHING
+
+
+_NOTHING: Final = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +130,8 @@ class Pending:
     """What its caller is told when the time is over now."""
     may_be_written: bool = False
     """Whether an attempt got no answer: nobody may be told then that nothing was done."""
+    origin: object = None
+    """What names its call in a trace."""
 
 
 @dataclass(slots=True)
@@ -131,6 +159,7 @@ class Lane:
         jitter: Callable[[], float],
         observer: Observer,
         limits: Limits,
+        tracing: BatchTracing,
     ) -> None:
         self._store = store
         self._limit = limit
@@ -139,6 +168,7 @@ class Lane:
         self._jitter = jitter
         self._observer = observer
         self._limits = limits
+        self._tracing = tracing
         self._memory = Memory()
         self._queue: deque[Pending] = deque()
         self._is_closing = False
@@ -180,7 +210,8 @@ class Lane:
             started = loop.time()
             try:
                 is_first = attempt == 0 and not any(pending.may_be_written for pending in batch)
-                decisions = await self._attempt(batch, is_first=is_first)
+                with self._tracing.batch([pending.origin for pending in batch]):
+                    decisions = await self._attempt(batch, is_first=is_first)
             except (StoreUnavailable, WriteConflict) as error:
                 cause: StoreError = error
             except Exception as error:  # noqa: BLE001 - whatever it is, it is one command's fault

@@ -17,6 +17,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from structlog.contextvars import bind_contextvars
 
 from server.audit import AuditEntry, AuditLog
 from server.metrics import MethodMetrics, Metrics
@@ -46,7 +47,16 @@ Method = Callable[[Any, Call], Any]
 """A method of the servicer: its answer to be awaited or, of a stream, its answers one by one."""
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
+Handle = Callable[[Any, Any], Awaitable[Message | None]]
+Around = Callable[[Handle, str, str], Handle]
+"""Encloses how a method of a service is handled."""
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("rpc")
+
+
+def untouched(handle: Handle, _service: str, _method: str) -> Handle:
+    """Enclose nothing."""
+    return handle
 
 
 def required_scope(method: MethodDescriptor) -> str:
@@ -86,8 +96,9 @@ def generic_handler(
     subject_names: SubjectNames | None = None,
     *,
     slow_reader_seconds: float = 60.0,
+    around: Around = untouched,
 ) -> "grpc.GenericRpcHandler[Message, Message]":
-    """Return what a gRPC server needs to serve the contract.
+    """Return what a gRPC server needs to serve the contract; `around` encloses each method.
 
     A stream whose reader takes nothing for `slow_reader_seconds` is ended.
     """
@@ -113,7 +124,7 @@ def generic_handler(
             else grpc.unary_unary_rpc_method_handler
         )
         handlers[method.name] = handler_of(
-            edge.handle,
+            around(edge.handle, SERVICE.full_name, method.name),
             # The edge reads it: what gRPC cannot read ends as UNKNOWN, with the exception's text.
             request_deserializer=None,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
@@ -180,6 +191,7 @@ class _Edge:
         context.set_trailing_metadata(((_CORRELATION_ID, correlation_id),))
         request = self._read(serialized)
         customer_id = getattr(request, "customer_id", "")
+        bind_contextvars(correlation_id=correlation_id)
         caller: Caller | None = None
         refusal: RpcError | None = None
         code = "CANCELLED"

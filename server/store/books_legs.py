@@ -32,8 +32,8 @@ async def wallets_leg(database: Database, state: BooksState, records: int, tell:
     end = _End(records)
     async with (
         await database.client.start_session(snapshot=True) as session,
-        aclosing(_wallets(database, session, state)) as wallet_stream,
-        aclosing(_entries(database, session, state)) as entry_stream,
+        aclosing(_wallets(database, session, state, records)) as wallet_stream,
+        aclosing(_entries(database, session, state, records)) as entry_stream,
     ):
         wallets, entries = _Ahead(wallet_stream, tell), _Ahead(entry_stream, tell)
         await wallets.advance()
@@ -185,19 +185,20 @@ async def _walk(
 
 
 async def _wallets(
-    database: Database, session: Session, state: BooksState
+    database: Database, session: Session, state: BooksState, records: int
 ) -> AsyncGenerator[Wallet | Difference, None]:
     """Go through the wallets from the state's on, without it where it is done."""
     cursor = database[schema.WALLETS].find(session=session)
     proof, is_done = state.proof, state.is_wallet_done
-    async for batch in _batches(_from(cursor, _WALLET_ORDER, proof.key if proof else None)):
+    cursor = _from(cursor, _WALLET_ORDER, proof.key if proof else None)
+    async for batch in _batches(cursor, records):
         for document in batch:
             if proof is None or not is_done or _raw_key(document) != proof.key:
                 yield _read(documents.read_wallet, document, RecordKind.WALLET)
 
 
 async def _entries(
-    database: Database, session: Session, state: BooksState
+    database: Database, session: Session, state: BooksState, records: int
 ) -> AsyncGenerator[_Entry | Difference, None]:
     """Go through the entries from where the state is, each batch with what it has to be told of."""
     cursor = database[schema.TRANSACTIONS].find(session=session)
@@ -206,7 +207,7 @@ async def _entries(
     if proof is not None:
         start = (*proof.key, MaxKey() if is_done else Int64(proof.sequence))
     passed = None if proof is None or is_done else (*proof.key, proof.sequence)
-    async for batch in _batches(_from(cursor, _ENTRY_ORDER, start)):
+    async for batch in _batches(_from(cursor, _ENTRY_ORDER, start), records):
         read = [
             _read(documents.read_transaction, document, RecordKind.TRANSACTION)
             for document in batch
@@ -252,10 +253,12 @@ async def _next_range(
     return {"_id": ids | ({"$lte": state.last_id} if last else {})}
 
 
-async def _batches(cursor: Cursor) -> AsyncIterator[list[Document]]:
+async def _batches(cursor: Cursor, records: int = _BATCH) -> AsyncIterator[list[Document]]:
+    """Read in batches, none larger than a leg of so many records needs."""
+    size = min(_BATCH, records + 1)  # and the one that it begins after
     try:
-        cursor.batch_size(_BATCH)
-        while batch := await cursor.to_list(_BATCH):
+        cursor.batch_size(size)
+        while batch := await cursor.to_list(size):
             yield batch
     finally:
         await cursor.close()

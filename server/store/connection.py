@@ -6,8 +6,9 @@ own blocking side, and takes that way once (`in_thread`).
 """
 
 import asyncio
+import contextvars
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -29,6 +30,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.monitoring import CommandListener
 from pymongo.uri_parser import parse_uri
 
 from server.commit.port import StoreUnavailable, WriteConflict, WriteRefused
@@ -41,6 +43,7 @@ Cursor = AsyncIOMotorCursor[Document]
 Session = AsyncIOMotorClientSession
 BlockingDatabase = blocking.Database[Document]
 BlockingSession = ClientSession
+EventListener = CommandListener
 
 CODEC_OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS
@@ -88,8 +91,10 @@ class BadConnectionString(Exception):
 
 
 @contextmanager
-def connect(uri: str) -> Iterator[Database]:
+def connect(uri: str, listeners: Sequence[EventListener] = ()) -> Iterator[Database]:
     """Yield the database that `uri` names (`wallet_payment` by default); nothing is sent yet.
+
+    `listeners` are told of each command.
 
     Raises:
         BadConnectionString.
@@ -102,6 +107,8 @@ def connect(uri: str) -> Iterator[Database]:
     options: dict[str, Any] = {
         name: value for name, value in _DEFAULT_OPTIONS.items() if name.lower() not in given
     }
+    if listeners:
+        options["event_listeners"] = list(listeners)
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, **options)
     try:
         yield client.get_database(parsed["database"] or "wallet_payment", CODEC_OPTIONS)
@@ -134,7 +141,8 @@ async def in_thread(database: Database, work: Callable[[BlockingDatabase], _Resu
     Who is cancelled meanwhile does not wait for it any more; it goes on to its end.
     """
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_THREADS, work, database.delegate)
+    context = contextvars.copy_context()  # a trace goes on in the thread
+    return await loop.run_in_executor(_THREADS, context.run, work, database.delegate)
 
 
 async def find(

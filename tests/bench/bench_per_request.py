@@ -43,7 +43,11 @@ _MOST_GROWTHS: Final = 20
 class CommitterPerRequest:
     """Takes the place of `server.commit.committer.Committer`, for payments."""
 
-    def __init__(self, database: Database, observer: Observer, settings: CommitSettings) -> None:
+    def __init__(
+        self, database: Database, observer: Observer, settings: CommitSettings, *, tracing: None
+    ) -> None:
+        """`tracing` is what the service switches on; here it is off."""
+        assert tracing is None
         self._database = database
         self._observer = observer
         self._settings = settings

@@ -116,6 +116,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_LIMITS", '{"default": {"INR": {"daily_spend": 1e3}}}', "whole number"),
         ("WALLET_LIMITS", '{"default": {"INR": {"min_topup": 9, "max_topup": 8}}}', "min_topup"),
         ("WALLET_LIMITS", '{"default": {}, "default": {}}', "twice"),
+        ("WALLET_OTLP_ENDPOINT", "collector:4317", "pattern"),
+        ("WALLET_TRACE_SHARE", "2", "less"),
     ],
 )
 def test_a_wrong_setting_names_its_variable(

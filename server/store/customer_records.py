@@ -1,6 +1,6 @@
-"""What operators ask of a customer: wallets, tier, what was done by hand, credits past a limit."""
+"""What operators ask of a customer: the tier, what was done by hand, credits past a limit."""
 
-from server.ledger.records import OperatorAction, Standing, Topup, Wallet
+from server.ledger.records import OperatorAction, Standing, Topup
 from server.store import documents, schema
 from server.store.connection import Database, find
 
@@ -10,13 +10,6 @@ class MongoCustomerRecords:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def wallets(self, customer_id: str) -> list[Wallet]:
-        """Return a customer's wallets by currency."""
-        found = await find(
-            self._database, schema.WALLETS, {"customer_id": customer_id}, sort={"currency": 1}
-        )
-        return [documents.read_wallet(document) for document in found]
 
     async def standing(self, customer_id: str) -> Standing | None:
         """Return what limits a customer; None where nothing was ever written of it."""

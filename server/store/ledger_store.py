@@ -259,16 +259,38 @@ def _load_events(moment: Moment, events: set[str], state: State, read: _Read) ->
 Writes = tuple[list[Document], list[Document]]
 
 
-def _wallet_writes(read: _Read, changes: ChangeSet) -> Writes:
+def _by_version(
+    changed: Iterable[tuple[Document, int | None]],
+) -> Writes:
+    """Insert documents that were not there, replace those that were read with a version."""
     inserts, updates = [], []
-    for key, wallet in changes.wallets.items():
-        document = documents.wallet_document(wallet)
-        version = read.wallet_versions.get(key)
+    for document, version in changed:
         if version is None:
             inserts.append(document)
         else:
             updates.append(_replacement(document, {"version": version}))
     return inserts, updates
+
+
+def _wallet_writes(read: _Read, changes: ChangeSet) -> Writes:
+    return _by_version(
+        (documents.wallet_document(wallet), read.wallet_versions.get(key))
+        for key, wallet in changes.wallets.items()
+    )
+
+
+def _standing_writes(read: _Read, changes: ChangeSet) -> Writes:
+    return _by_version(
+        (documents.standing_document(standing), read.standing_versions.get(customer))
+        for customer, standing in changes.standings.items()
+    )
+
+
+def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
+    return _by_version(
+        (documents.topup_document(topup), read.topup_versions.get(topup_id))
+        for topup_id, topup in changes.topups.items()
+    )
 
 
 def _transaction_inserts(changes: ChangeSet) -> list[Document]:
@@ -286,30 +308,6 @@ def _order_writes(read: _Read, changes: ChangeSet) -> Writes:
             has_null = "refunds" in guard
             change = documents.order_changes(before, order, has_null_refunds=has_null)
             updates.append({"q": guard, "u": change})
-    return inserts, updates
-
-
-def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
-    inserts, updates = [], []
-    for topup_id, topup in changes.topups.items():
-        document = documents.topup_document(topup)
-        version = read.topup_versions.get(topup_id)
-        if version is None:
-            inserts.append(document)
-        else:
-            updates.append(_replacement(document, {"version": version}))
-    return inserts, updates
-
-
-def _standing_writes(read: _Read, changes: ChangeSet) -> Writes:
-    inserts, updates = [], []
-    for customer_id, standing in changes.standings.items():
-        document = documents.standing_document(standing)
-        version = read.standing_versions.get(customer_id)
-        if version is None:
-            inserts.append(document)
-        else:
-            updates.append(_replacement(document, {"version": version}))
     return inserts, updates
 
 

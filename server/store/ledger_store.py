@@ -31,7 +31,7 @@ from server.ledger.records import (
 )
 from server.ledger.state import ChangeSet, State
 from server.ledger.usage import NO_USAGE, UNCOUNTED, Period, Usage, period_start_ms
-from server.store import documents, schema
+from server.store import documents, limit_documents, schema
 from server.store.connection import (
     BlockingDatabase,
     BlockingSession,
@@ -183,7 +183,7 @@ def _recounted(moment: Moment, wallet: Wallet) -> Usage:
 def _load_standings(moment: Moment, customers: set[str], state: State, read: _Read) -> None:
     state.standings = dict.fromkeys(customers)
     for document in moment.found(schema.STANDINGS, {"_id": _any_of(customers)}):
-        standing = documents.read_standing(document)
+        standing = limit_documents.read_standing(document)
         state.standings[standing.customer_id] = standing
         read.standing_versions[standing.customer_id] = standing.version
 
@@ -281,7 +281,7 @@ def _wallet_writes(read: _Read, changes: ChangeSet) -> Writes:
 
 def _standing_writes(read: _Read, changes: ChangeSet) -> Writes:
     return _by_version(
-        (documents.standing_document(standing), read.standing_versions.get(customer))
+        (limit_documents.standing_document(standing), read.standing_versions.get(customer))
         for customer, standing in changes.standings.items()
     )
 
@@ -312,7 +312,7 @@ def _order_writes(read: _Read, changes: ChangeSet) -> Writes:
 
 
 def _action_inserts(changes: ChangeSet) -> list[Document]:
-    return [documents.action_document(action) for action in changes.actions]
+    return [limit_documents.action_document(action) for action in changes.actions]
 
 
 def _event_writes(read: _Read, changes: ChangeSet) -> Writes:

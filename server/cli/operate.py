@@ -1,5 +1,6 @@
 """What operators' commands stand on: the database of the settings, or that of a running `up`."""
 
+import getpass
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -19,6 +20,14 @@ def loaded_settings() -> Settings:
     settings = load_settings()
     configure_logs(settings)
     return settings
+
+
+def operator_name() -> str:
+    """Return who runs this; empty where the system does not know, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def operator_settings(settings: Settings) -> Settings:

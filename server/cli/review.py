@@ -1,7 +1,6 @@
 """`wallet-payment review`: what could not be applied, settled by a person."""
 
 import asyncio
-import getpass
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,7 +8,13 @@ from typing import Any, Final
 
 import click
 
-from server.cli.operate import encryption_of, loaded_settings, opened_database, opened_ledger
+from server.cli.operate import (
+    encryption_of,
+    loaded_settings,
+    opened_database,
+    opened_ledger,
+    operator_name,
+)
 from server.commit.committer import Committer
 from server.commit.errors import Rejected
 from server.ledger.commands import AdjustWallet, DismissEvent, TieToTopup
@@ -23,14 +28,6 @@ _MOST: Final = 1_000
 
 class ReviewRefused(Exception):
     """The event cannot be settled so; the message says why."""
-
-
-def _you() -> str:
-    """Return who runs this; empty where the system does not know, as in a container."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 @click.group()
@@ -91,7 +88,7 @@ def show(event_key: str, as_json: bool) -> None:
 @click.option("--credit", nargs=2, metavar="CUSTOMER AMOUNT", help="Move AMOUNT to a wallet.")
 @click.option("--dismiss", is_flag=True, help="Settle it without moving money.")
 @click.option("--why", required=True, help="The reason; it is kept with the event.")
-@click.option("--by", default=_you, show_default="you", help="Who decides; kept with it.")
+@click.option("--by", default=operator_name, show_default="you", help="Who decides; kept with it.")
 def resolve(
     event_key: str,
     topup_id: str | None,

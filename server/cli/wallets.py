@@ -1,14 +1,13 @@
 """`wallet-payment wallet`: look at a customer's wallets, freeze them, and set what limits them."""
 
 import asyncio
-import getpass
 import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
-from server.cli.operate import loaded_settings, opened_database, opened_ledger
+from server.cli.operate import loaded_settings, opened_database, opened_ledger, operator_name
 from server.commit.errors import Rejected
 from server.ledger.commands import Command, FreezeWallet, SetTier, UnfreezeWallet
 from server.ledger.decisions import StandingReply, WalletReply
@@ -16,6 +15,7 @@ from server.ledger.limits import DEFAULT_TIER
 from server.ledger.money import Money, is_currency
 from server.ledger.records import FreezeCause, OperatorAction, Standing, Topup, Wallet
 from server.store.customer_records import MongoCustomerRecords
+from server.store.queries import MongoQueries
 
 _MOST: Final = 1_000
 
@@ -24,16 +24,10 @@ class WalletRefused(Exception):
     """It cannot be done to the wallet; the message says why."""
 
 
-def _you() -> str:
-    """Return who runs this; empty where the system does not know, as in a container."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
-
-
 _why = click.option("--why", required=True, help="The reason; it is kept.")
-_by = click.option("--by", default=_you, show_default="you", help="Who decides; it is kept.")
+_by = click.option(
+    "--by", default=operator_name, show_default="you", help="Who decides; it is kept."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -52,7 +46,7 @@ def show(customer_id: str, as_json: bool) -> None:
         async with opened_database(loaded_settings()) as database:
             records = MongoCustomerRecords(database)
             return (
-                await records.wallets(customer_id),
+                await MongoQueries(database).wallets(customer_id),
                 await records.standing(customer_id),
                 await records.actions(customer_id, _MOST),
             )
@@ -84,9 +78,7 @@ def show(customer_id: str, as_json: bool) -> None:
 def freeze(customer_id: str, currency_code: str, why: str, by: str) -> None:
     """Let a wallet spend nothing until it is unfrozen. It still takes credits and refunds."""
     _check(currency_code, why, by)
-    frozen = _submitted(FreezeWallet(customer_id, currency_code, by, why))
-    assert isinstance(frozen, WalletReply)  # noqa: S101 - what this command replies
-    click.echo(_line(frozen.wallet))
+    _change_wallet(FreezeWallet(customer_id, currency_code, by, why))
 
 
 @wallet.command()
@@ -97,9 +89,7 @@ def freeze(customer_id: str, currency_code: str, why: str, by: str) -> None:
 def unfreeze(customer_id: str, currency_code: str, why: str, by: str) -> None:
     """Lift a freeze. A wallet that owes stays frozen until that is settled."""
     _check(currency_code, why, by)
-    thawed = _submitted(UnfreezeWallet(customer_id, currency_code, by, why))
-    assert isinstance(thawed, WalletReply)  # noqa: S101 - what this command replies
-    click.echo(_line(thawed.wallet))
+    _change_wallet(UnfreezeWallet(customer_id, currency_code, by, why))
 
 
 @wallet.command()
@@ -143,6 +133,12 @@ def _check(currency_code: str, why: str, by: str) -> None:
         raise click.UsageError("Say why with --why, and who decides with --by: both are kept.")
     if currency_code and not is_currency(currency_code):
         raise click.UsageError("CURRENCY_CODE is an ISO 4217 code in upper case, such as INR.")
+
+
+def _change_wallet(command: FreezeWallet | UnfreezeWallet) -> None:
+    reply = _submitted(command)
+    assert isinstance(reply, WalletReply)  # noqa: S101 - what these commands reply
+    click.echo(_line(reply.wallet))
 
 
 def _submitted(command: Command) -> object:

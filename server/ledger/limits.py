@@ -112,7 +112,7 @@ def refuse_topup(
             },
         )
     time_ms, usage = _current(wallet, now_ms)
-    amounts = [one.amount.minor_units for one in open_topups if _is_of(one, key)]
+    amounts = [one.amount.minor_units for one in open_topups if _counts(one, key)]
     is_open, count = sum(amounts), len(amounts)
     balance = wallet.balance if wallet is not None else 0
     # What is open may be credited in any period to come: it counts in each of them.
@@ -219,8 +219,13 @@ def _reset_ms(bound: _Bound, time_ms: int) -> int | None:
     return None if bound.period is None else period_end_ms(bound.period, time_ms)
 
 
-def _is_of(topup: Topup, key: WalletKey) -> bool:
-    return (topup.customer_id, topup.amount.currency_code) == key
+def _counts(topup: Topup, key: WalletKey) -> bool:
+    """Tell whether an open top-up is the wallet's, and the gateway may still say something of it.
+
+    One that the gateway was asked about in vain, until nothing could come any more, stays open.
+    """
+    is_of_wallet = (topup.customer_id, topup.amount.currency_code) == key
+    return is_of_wallet and topup.poll_time_ms is not None
 
 
 def _names(key: WalletKey) -> dict[str, str]:

@@ -3,8 +3,12 @@
 import re
 from typing import Final
 
-_DIGITS: Final = re.compile(r"(?<![0-9])[0-9](?:[ .-]?[0-9]){12,18}(?![0-9])")
-"""13 to 19 digits, with at most one space, point or dash between two of them."""
+_NUMBER: Final = re.compile(
+    r"(?<![0-9])(?:[0-9]{13,19}"
+    r"|[0-9]{4}([ .-])[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{1,3})?"
+    r"|[0-9]{4}([ .-])[0-9]{6}\2[0-9]{4,5})(?![0-9])"
+)
+"""13 to 19 digits in one, or in the groups in which they stand on a card."""
 _SCHEMES: Final = (
     (re.compile("4"), {13, 16, 19}),  # Visa
     (re.compile("5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)"), {16}),  # Mastercard
@@ -21,7 +25,7 @@ def has_card_number(text: str) -> bool:
 
     The check digit is that of ISO/IEC 7812-1 (Luhn).
     """
-    for found in _DIGITS.finditer(text):
+    for found in _NUMBER.finditer(text):
         digits = re.sub(r"[ .-]", "", found.group())
         if _is_issued(digits) and _check_sum(digits) % 10 == 0:
             return True

@@ -1,7 +1,7 @@
-"""What operators ask of a customer: wallets, tier, what was done by hand, credits past a limit."""
+"""What operators ask of a customer: the tier, what was done by hand, credits past a limit."""
 
-from server.ledger.records import OperatorAction, Standing, Topup, Wallet
-from server.store import documents, schema
+from server.ledger.records import OperatorAction, Standing, Topup
+from server.store import documents, limit_documents, schema
 from server.store.connection import Database, find
 
 
@@ -11,17 +11,10 @@ class MongoCustomerRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def wallets(self, customer_id: str) -> list[Wallet]:
-        """Return a customer's wallets by currency."""
-        found = await find(
-            self._database, schema.WALLETS, {"customer_id": customer_id}, sort={"currency": 1}
-        )
-        return [documents.read_wallet(document) for document in found]
-
     async def standing(self, customer_id: str) -> Standing | None:
         """Return what limits a customer; None where nothing was ever written of it."""
         found = await find(self._database, schema.STANDINGS, {"_id": customer_id}, limit=1)
-        return documents.read_standing(found[0]) if found else None
+        return limit_documents.read_standing(found[0]) if found else None
 
     async def actions(self, customer_id: str, limit: int) -> list[OperatorAction]:
         """Return what operators did to a customer's wallets, newest first."""
@@ -32,7 +25,7 @@ class MongoCustomerRecords:
             sort={"_id": -1},
             limit=limit,
         )
-        return [documents.read_action(document) for document in found]
+        return [limit_documents.read_action(document) for document in found]
 
     async def beyond_limits(self, limit: int) -> list[Topup]:
         """Return top-ups that were credited beyond a limit, by limit, newest first."""

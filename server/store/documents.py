@@ -20,8 +20,6 @@ from server.ledger.records import (
     GatewayEvent,
     Idempotency,
     IdempotencyKey,
-    OperatorAction,
-    OperatorActionKind,
     Order,
     OrderPaymentMethod,
     OrderPaymentState,
@@ -34,7 +32,6 @@ from server.ledger.records import (
     Reversal,
     ReversalKind,
     ReversalState,
-    Standing,
     Topup,
     TopupState,
     Transaction,
@@ -43,8 +40,9 @@ from server.ledger.records import (
     WalletKey,
     WalletState,
 )
-from server.ledger.usage import UNCOUNTED, Usage, Window
+from server.ledger.usage import UNCOUNTED
 from server.store.connection import Document
+from server.store.limit_documents import read_usage, usage_document
 
 
 def idempotency_id(key: IdempotencyKey) -> str:
@@ -71,7 +69,7 @@ def wallet_document(wallet: Wallet) -> Document:
         "create_time": DatetimeMS(wallet.create_time_ms),
         "update_time": DatetimeMS(wallet.update_time_ms),
         "version": Int64(wallet.version),
-        "usage": _usage_document(wallet.usage),
+        "usage": usage_document(wallet.usage),
     }
 
 
@@ -88,49 +86,7 @@ def read_wallet(document: Document) -> Wallet:
         create_time_ms=int(document["create_time"]),
         update_time_ms=int(document["update_time"]),
         version=int(document["version"]),
-        usage=_read_usage(document["usage"]) if "usage" in document else UNCOUNTED,
-    )
-
-
-def standing_document(standing: Standing) -> Document:
-    """Write a customer's standing."""
-    return {
-        "_id": standing.customer_id,
-        "tier": standing.tier,
-        "version": Int64(standing.version),
-    }
-
-
-def read_standing(document: Document) -> Standing:
-    """Read a customer's standing."""
-    return Standing(document["_id"], document["tier"], int(document["version"]))
-
-
-def action_document(action: OperatorAction) -> Document:
-    """Write what an operator did."""
-    return {
-        "_id": action.action_id,
-        "kind": action.kind.value,
-        "customer_id": action.customer_id,
-        "currency": action.currency_code,
-        "tier": action.tier,
-        "by": action.by,
-        "why": action.why,
-        "time": DatetimeMS(action.time_ms),
-    }
-
-
-def read_action(document: Document) -> OperatorAction:
-    """Read what an operator did."""
-    return OperatorAction(
-        action_id=document["_id"],
-        kind=OperatorActionKind(document["kind"]),
-        customer_id=document["customer_id"],
-        currency_code=document["currency"],
-        tier=document["tier"],
-        by=document["by"],
-        why=document["why"],
-        time_ms=int(document["time"]),
+        usage=read_usage(document["usage"]) if "usage" in document else UNCOUNTED,
     )
 
 
@@ -488,31 +444,6 @@ _TRANSACTION_TEXTS = (
     "gateway_payment_id",
     "gateway_reversal_id",
 )
-
-
-def _usage_document(usage: Usage) -> Document:
-    return {
-        "time": DatetimeMS(usage.time_ms),
-        "hour": _window_document(usage.hour),
-        "day": _window_document(usage.day),
-        "month": _window_document(usage.month),
-    }
-
-
-def _window_document(window: Window) -> Document:
-    """Write what counts; what is zero is left out."""
-    return {name: Int64(value) for name, value in zip(Window._fields, window, strict=True) if value}
-
-
-def _read_usage(document: Document) -> Usage:
-    return Usage(
-        int(document["time"]),
-        *(_read_window(document[name]) for name in ("hour", "day", "month")),
-    )
-
-
-def _read_window(document: Document) -> Window:
-    return Window(**{name: int(value) for name, value in document.items()})
 
 
 def _read_resolution(document: Document | None) -> Resolution | None:

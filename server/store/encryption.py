@@ -82,8 +82,16 @@ class Encryption:
         Raises:
             EncryptionError: it is missing, or another one than that which the values are under.
         """
-        if not _is_envelope(value) or self._open(value, _check_place(key_id)) != _CHECK[1:]:
-            raise EncryptionError(f"The check of encryption key {key_id} was altered.")
+        try:
+            is_right = _is_envelope(value) and self._open(value, _check_place(key_id)) == _CHECK[1:]
+        except EncryptionError:
+            is_right = False
+        if not is_right:
+            raise EncryptionError(
+                f"Encryption key {key_id!r} is not the one of this id that stored values were "
+                "encrypted with: give that one back, and a new key an id of its own. For "
+                "development, the data folder may be removed instead."
+            )
 
     def _mapped(
         self, collection: str, document: Document, change: Callable[[Any, bytes], Any]

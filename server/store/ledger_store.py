@@ -31,7 +31,7 @@ from server.ledger.records import (
 )
 from server.ledger.state import ChangeSet, State
 from server.ledger.usage import NO_USAGE, UNCOUNTED, Period, Usage, period_start_ms
-from server.store import documents, schema
+from server.store import documents, limit_documents, schema
 from server.store.connection import (
     BlockingDatabase,
     BlockingSession,
@@ -184,7 +184,7 @@ def _recounted(moment: Moment, wallet: Wallet) -> Usage:
 def _load_standings(moment: Moment, customers: set[str], state: State, read: _Read) -> None:
     state.standings = dict.fromkeys(customers)
     for document in moment.found(schema.STANDINGS, {"_id": _any_of(customers)}):
-        standing = documents.read_standing(document)
+        standing = limit_documents.read_standing(document)
         state.standings[standing.customer_id] = standing
         read.standing_versions[standing.customer_id] = standing.version
 
@@ -261,11 +261,12 @@ def _load_events(moment: Moment, events: set[str], state: State, read: _Read) ->
 Writes = tuple[list[Document], list[Document]]
 
 
-def _wallet_writes(read: _Read, changes: ChangeSet) -> Writes:
+def _by_version(
+    changed: Iterable[tuple[Document, int | None]],
+) -> Writes:
+    """Insert documents that were not there, update those that were read with a version."""
     inserts, updates = [], []
-    for key, wallet in changes.wallets.items():
-        document = documents.wallet_document(wallet)
-        version = read.wallet_versions.get(key)
+    for document, version in changed:
         if version is None:
             inserts.append(document)
         else:
@@ -273,22 +274,18 @@ def _wallet_writes(read: _Read, changes: ChangeSet) -> Writes:
     return inserts, updates
 
 
-def _transaction_inserts(changes: ChangeSet) -> list[Document]:
-    return [documents.transaction_document(transaction) for transaction in changes.transactions]
+def _wallet_writes(read: _Read, changes: ChangeSet) -> Writes:
+    return _by_version(
+        (documents.wallet_document(wallet), read.wallet_versions.get(key))
+        for key, wallet in changes.wallets.items()
+    )
 
 
-def _order_writes(read: _Read, changes: ChangeSet) -> Writes:
-    inserts, updates = [], []
-    for order_id, order in changes.orders.items():
-        before = read.orders.get(order_id)
-        if before is None:
-            inserts.append(documents.order_document(order))
-        else:
-            guard = read.order_guards[order_id]
-            has_null = "refunds" in guard
-            change = documents.order_changes(before, order, has_null_refunds=has_null)
-            updates.append({"q": guard, "u": change})
-    return inserts, updates
+def _standing_writes(read: _Read, changes: ChangeSet) -> Writes:
+    return _by_version(
+        (limit_documents.standing_document(standing), read.standing_versions.get(customer))
+        for customer, standing in changes.standings.items()
+    )
 
 
 def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
@@ -312,20 +309,26 @@ def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
     return inserts, updates
 
 
-def _standing_writes(read: _Read, changes: ChangeSet) -> Writes:
+def _transaction_inserts(changes: ChangeSet) -> list[Document]:
+    return [documents.transaction_document(transaction) for transaction in changes.transactions]
+
+
+def _order_writes(read: _Read, changes: ChangeSet) -> Writes:
     inserts, updates = [], []
-    for customer_id, standing in changes.standings.items():
-        document = documents.standing_document(standing)
-        version = read.standing_versions.get(customer_id)
-        if version is None:
-            inserts.append(document)
+    for order_id, order in changes.orders.items():
+        before = read.orders.get(order_id)
+        if before is None:
+            inserts.append(documents.order_document(order))
         else:
-            updates.append(_update(document, {"version": version}))
+            guard = read.order_guards[order_id]
+            has_null = "refunds" in guard
+            change = documents.order_changes(before, order, has_null_refunds=has_null)
+            updates.append({"q": guard, "u": change})
     return inserts, updates
 
 
 def _action_inserts(changes: ChangeSet) -> list[Document]:
-    return [documents.action_document(action) for action in changes.actions]
+    return [limit_documents.action_document(action) for action in changes.actions]
 
 
 def _event_writes(read: _Read, changes: ChangeSet) -> Writes:

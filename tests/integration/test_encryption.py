@@ -136,7 +136,7 @@ async def test_a_value_opens_in_its_own_place_and_with_its_own_key_alone(
     [
         ("", "key 'old', which is not among WALLET_ENCRYPTION_KEYS"),
         (NEW, "key 'old', which is not among WALLET_ENCRYPTION_KEYS"),
-        (written("old", "x"), "does not open with key 'old'"),
+        (written("old", "x"), "key 'old' is not the one of this id"),
     ],
     ids=["none", "another", "wrong"],
 )

@@ -170,7 +170,9 @@ async def test_a_webhook_is_followed_from_the_sidecar(traced: tuple[Harness, Col
     settings = harness.settings
     bound = bind("127.0.0.1:0", "sidecar")
     with tracing_of(settings, "sidecar-of-the-test") as tracing:
-        app = sidecar_app(harness.lambda: channel, lambda: token(scope="webhook.forward"), tracing=tracing)
+        app = sidecar_app(
+            lambda: harness.channel, lambda: token(scope="webhook.forward"), tracing=tracing
+        )
         async with http_server(sidecar_runner(app), bound):
             headers = {
                 "Content-Type": "application/json",

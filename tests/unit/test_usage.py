@@ -1,12 +1,25 @@
 """What counts in which hour, day and month: the calendar's, in UTC."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from server.ledger.commands import CreateTopup
+from server.ledger.decide import decide
+from server.ledger.decisions import Accepted, TopupReply
 from server.ledger.limits import Limits, WalletLimits, refuse_payment, refuse_topup
+from server.ledger.money import Money
 from server.ledger.posting import Cause, empty_wallet, gateway_account, orders_account, post
-from server.ledger.records import Standing, TransactionType, Wallet, WalletKey
+from server.ledger.records import (
+    IdempotencyKey,
+    Standing,
+    Topup,
+    TransactionType,
+    Wallet,
+    WalletKey,
+)
+from server.ledger.state import State
 from server.ledger.usage import NOTHING, Period, Usage, period_end_ms, period_start_ms
 
 ASHA = WalletKey("asha", "INR")
@@ -28,6 +41,18 @@ def paying(wallet: Wallet, amount: int, time_ms: int) -> Wallet:
     """Return a wallet after a payment."""
     account = orders_account("INR")
     return post(wallet, TransactionType.PAYMENT, -amount, account, Cause(), time_ms)[0]
+
+
+def started_topup(amount: int) -> Topup:
+    """Return a top-up that was just started."""
+    key = IdempotencyKey("shop", "InitiateTopup", "one")
+    money = Money("INR", amount)
+    command = CreateTopup("asha", money, "razorpay", "card", key, None, "", {}, 1_000, 100)
+    state = State(customers={"asha": True}, topups_by_key={key: None})
+    decision = decide(state, command, 0)
+    assert isinstance(decision, Accepted)
+    assert isinstance(decision.reply, TopupReply)
+    return decision.reply.topup
 
 
 @pytest.mark.parametrize(
@@ -96,6 +121,19 @@ def test_no_more_topups_are_open_than_may_be() -> None:
     assert (zero.metadata["limit"], zero.metadata["limit_count"]) == ("max_open_topups", "0")
     assert refuse_topup(WalletLimits(max_balance=5), ASHA, None, (), 5, 0) is None
     assert refuse_topup(None, ASHA, None, (), 5, 0) is None
+
+
+def test_a_topup_counts_as_long_as_the_gateway_is_asked_about_it() -> None:
+    """One that was asked about in vain, to the end, blocks its customer no longer."""
+    limits = WalletLimits(daily_topup=150)
+    topup = started_topup(100)
+
+    refusal = refuse_topup(limits, ASHA, None, [topup], 51, 0)
+
+    assert refusal is not None
+    assert refusal.metadata["remaining_minor_units"] == "50"
+    given_up = replace(topup, poll_time_ms=None)
+    assert refuse_topup(limits, ASHA, None, [given_up], 150, 0) is None
 
 
 def test_an_unknown_tier_is_the_default_one() -> None:

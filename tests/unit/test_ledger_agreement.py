@@ -113,6 +113,7 @@ def told(differences: Iterator[Difference]) -> list[Told]:
     """Return what is told, with how much, and make sure of whose wallet and record it is."""
     found = list(differences)
     for one in found:
+        assert one.wallet.customer_id in {"asha", "ben"}
         assert one.wallet.currency_code == "INR"
         assert one.record_id
     return [(one.what, one.minor_units) for one in found]
@@ -297,10 +298,8 @@ ORDERS: dict[str, tuple[Callable[[Order], Order], list[Told]]] = {
         [("refunded_amount is 40, its refunds sum to 50", -10)],
     ),
     "of no known amount": (
-        lambda order: replace(
-            order, transaction_id="", payment_method=OrderPaymentMethod.GATEWAY, amount=None
-        ),
-        [],
+        lambda order: replace(order, amount=None),
+        [("amount is None, 200 by PAYMENT {payment}", None)],
     ),
 }
 

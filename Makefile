@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 INSTALLED := build/installed
 BROWSER_INSTALLED := build/installed-browser
+FUZZ_INSTALLED := build/installed-fuzz
 
 # Any Chromium will do: make browser CHROMIUM=/path/to/chrome
 CHROMIUM ?= $(shell for name in chromium chromium-browser google-chrome; do command -v $$name && break; done)
@@ -148,6 +149,13 @@ licenses: $(AUDITED) ## List the licences of a deployment; fails at one that is 
 vulnerabilities: $(AUDITED) ## Look for known vulnerabilities in a deployment; needs pypi.org.
 	@$(AUDIT_BIN)/pip-audit --strict --skip-editable --progress-spinner off \
 		--path "$$(build/deployed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+.PHONY: fuzz
+fuzz: $(FUZZ_INSTALLED) ## Fuzz everything that comes from outside: SECONDS=60 for each target.
+	@cd tests && ../$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --only '$(ONLY)' $(if $(REPLAY),--replay '$(REPLAY)')
+
+.PHONY: mutants
+mutants: $(INSTALLED) ## Change the ledger in one place after another; a test has to notice each.
+	@cd tests && ../$(BIN)/python -m mutation --only '$(ONLY)'
 
 .PHONY: format
 format: $(INSTALLED) ## Format code and protos.
@@ -165,6 +173,11 @@ $(INSTALLED): $(INSTALL_INPUTS)
 	@echo "installing into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@mkdir -p $(@D) && touch $@
+
+$(FUZZ_INSTALLED): $(INSTALLED)
+	@echo "installing the fuzzer into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@
 
 $(BROWSER_INSTALLED): $(INSTALLED)
 	@echo "installing what drives a browser into $(VENV)"

@@ -211,6 +211,10 @@ class Gateway(WebhookSource, Protocol):
     It is told and never kept, so that whoever repeats InitiateTopup is told it by `open_topup`.
     """
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it did not answer lately and is left alone for a while."""
+
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what this gateway cannot do, before anything is recorded.
 

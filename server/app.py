@@ -5,6 +5,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -46,8 +47,10 @@ from server.store.event_feed import MongoEventFeed
 from server.store.ledger_store import LedgerStore
 from server.store.outgoing import MongoDeliveries
 from server.store.queries import MongoPollSchedule, MongoQueries
+from server.store.standing import MongoStanding
 from server.topups import Topups
 from server.wallet_tokens import WalletTokens
+from server.watch import Watch
 from server.workers.peers import SharedCommitter
 from server.workers.place import Place
 
@@ -90,7 +93,7 @@ async def running_server(
         committer = await resources.enter_async_context(
             Committer(LedgerStore(database), metrics, commit_settings(settings))
         )
-        metrics.watch_queue(lambda: committer.queued)
+        metrics.watch_queues(committer.queues)
         submitter: Submitter = committer
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))
@@ -98,13 +101,17 @@ async def running_server(
         feed = MongoEventFeed(database, settings.events_max_readers + 1)
         resources.callback(feed.close)
         found = await wallets(settings, session, resources, wall_clock_ms)
+        adapters = gateways(settings, session)
+        for name, adapter in adapters.items():
+            metrics.watch_circuit(name, partial(getattr, adapter, "is_cut_off"))
         topups = Topups(
             submitter,
             queries,
-            gateways(settings, session),
+            adapters,
             found.callbacks,
             WalletTokens(submitter, found.verifiers, wall_clock_ms),
             wall_clock_ms,
+            metrics.webhook_came,
         )
         resources.push_async_callback(topups.close)
         metrics_socket = (
@@ -167,6 +174,16 @@ async def running_server(
         if settings.outgoing_webhook_url:
             await resources.enter_async_context(_delivery(settings, database, feed, session))
         await _wait_for_keys(authenticator)
+        if place is None or place.index == 0:
+            await resources.enter_async_context(
+                Watch(
+                    MongoStanding(database),
+                    metrics.watch_standing(tuple(adapters)).stands,
+                    read_seconds=settings.watch_interval_seconds,
+                    proof_seconds=settings.proof_interval_seconds,
+                    now_ms=wall_clock_ms,
+                )
+            )
         _tune_garbage_collection()
         await rpc.set_serving(True)
         _log.info("serving", grpc=rpc.address, metrics=metrics_address)

@@ -1,15 +1,30 @@
 """Prometheus metrics, under the ecosystem's names."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from server.ledger.commands import Command
+from server.ledger.decisions import Decision
+from server.money_metrics import MoneyMetrics
+from server.standing_metrics import StandingMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # series that no query uses
 
 
 class MethodMetrics:
@@ -73,7 +88,26 @@ class Metrics:
             ("cause",),
             registry=self.registry,
         )
-
+        self._webhooks = Counter(
+            "wallet_webhooks",
+            "Webhooks that came, by what became of them.",
+            ("gateway", "outcome"),
+            registry=self.registry,
+        )
+        self._circuit = Gauge(
+            "wallet_gateway_circuit_open",
+            "1 while a gateway that did not answer is left alone, 0 otherwise.",
+            ("gateway",),
+            registry=self.registry,
+        )
+        self._queue = Gauge(
+            "wallet_commit_queue",
+            "Commands that wait for their turn.",
+            ("lane",),
+            registry=self.registry,
+        )
+        self._money = MoneyMetrics(self.registry)
+        ProcessCollector(registry=self.registry)
         self._renewals = Counter(
             "wallet_renewals",
             "Keys, revoked tokens and certificates that were read again, by outcome.",
@@ -97,46 +131,59 @@ class Metrics:
             "Audit entries that were lost, because too many waited.",
             registry=self.registry,
         )
+        self._audit_waiting = Gauge(
+            "wallet_audit_waiting", "Audit entries that wait to be written.", registry=self.registry
+        )
+        self._audit_failing = Gauge(
+            "wallet_audit_failing",
+            "1 while the audit cannot be written, 0 otherwise.",
+            registry=self.registry,
+        )
+        self._readers = Gauge(
+            "wallet_event_readers", "Calls that read the event feed.", registry=self.registry
+        )
 
     def method(self, service: str, method: str, *, is_stream: bool = False) -> MethodMetrics:
         """Return the metrics of one RPC."""
         return MethodMetrics(self, "server_stream" if is_stream else "unary", service, method)
 
-    def watch_queue(self, length: Callable[[], int]) -> None:
-        """Show how many commands wait for their turn."""
-        gauge = Gauge(
-            "wallet_commit_queue", "Commands that wait for their turn.", registry=self.registry
-        )
-        gauge.set_function(length)
+    def watch_queues(self, lengths: Sequence[Callable[[], int]]) -> None:
+        """Show how many commands wait for their turn, lane by lane."""
+        for lane, length in enumerate(lengths):
+            self._queue.labels(str(lane)).set_function(length)
 
     def watch_readers(self, readers: Callable[[], int]) -> None:
         """Show how many calls read the event feed."""
-        gauge = Gauge(
-            "wallet_event_readers", "Calls that read the event feed.", registry=self.registry
-        )
-        gauge.set_function(readers)
+        self._readers.set_function(readers)
 
     def watch_audit(self, waiting: Callable[[], int], fails: Callable[[], bool]) -> None:
         """Show how many audit entries wait to be written, and whether writing them fails."""
-        gauge = Gauge(
-            "wallet_audit_waiting", "Audit entries that wait to be written.", registry=self.registry
-        )
-        gauge.set_function(waiting)
-        alarm = Gauge(
-            "wallet_audit_failing",
-            "1 while the audit cannot be written, 0 otherwise.",
-            registry=self.registry,
-        )
-        alarm.set_function(lambda: int(fails()))
+        self._audit_waiting.set_function(waiting)
+        self._audit_failing.set_function(lambda: int(fails()))
 
     def audit_entry_lost(self) -> None:
         """Note an audit entry that was lost."""
         self._audit_lost.inc()
 
-    def batch_committed(self, size: int, seconds: float) -> None:
-        """Note a batch that was carried out."""
-        self._batch_size.observe(size)
+    def watch_circuit(self, gateway: str, is_open: Callable[[], bool]) -> None:
+        """Show whether a gateway is left alone just now."""
+        self._circuit.labels(gateway).set_function(lambda: int(is_open()))
+
+    def watch_standing(self, gateways: Sequence[str] = ()) -> StandingMetrics:
+        """Show how the records stand, as it is then told to what is returned."""
+        standing = StandingMetrics(gateways)
+        self.registry.register(standing)
+        return standing
+
+    def webhook_came(self, gateway: str, outcome: str) -> None:
+        """Note what became of a webhook."""
+        self._webhooks.labels(gateway, outcome).inc()
+
+    def batch_committed(self, decided: Sequence[tuple[Command, Decision]], seconds: float) -> None:
+        """Note a batch that was carried out, and what it came to."""
+        self._batch_size.observe(len(decided))
         self._commit_seconds.observe(seconds)
+        self._money.batch_committed(decided)
 
     def batch_retried(self, cause: str) -> None:
         """Note a batch that is tried again."""

@@ -21,9 +21,11 @@ from gateway_adapters.gateway import (
     GatewayError,
     GooglePayProof,
     LookupProof,
+    MalformedEvent,
     Movement,
     PaymentReport,
     Proof,
+    SignatureInvalid,
     WalletToken,
     WebhookEvent,
     WebhookSource,
@@ -75,6 +77,12 @@ class WebhookReceipt:
     event_id: str
 
 
+_REFUSALS: Final[Mapping[type[Exception], str]] = {
+    SignatureInvalid: "signature_invalid",
+    MalformedEvent: "malformed",
+}
+"""What becomes of a webhook that is refused. Any other failed, and its gateway sends it again."""
+
 _UNDER_WAY: Final = frozenset({GatewayPaymentStatus.PENDING, GatewayPaymentStatus.AUTHORIZED})
 """What the gateway says of a payment that may still be captured: its top-up is not dead."""
 
@@ -90,14 +98,19 @@ class Topups:
         callbacks: Mapping[str, WebhookSource],
         wallet_tokens: WalletTokens,
         now_ms: Callable[[], int],
+        webhook_came: Callable[[str, str], None],
     ) -> None:
-        """`callbacks` are the sources of webhooks that are no gateways, by name."""
+        """`callbacks` are the sources of webhooks that are no gateways, by name.
+
+        `webhook_came` is told of each webhook: its source, and what became of it.
+        """
         self._committer = committer
         self._queries = queries
         self._gateways = gateways
         self._callbacks = callbacks
         self._wallet_tokens = wallet_tokens
         self._now_ms = now_ms
+        self._webhook_came = webhook_came
         self._opening: dict[str, asyncio.Task[Topup]] = {}
         self._paying: SingleFlight[tuple[str, str], Topup] = SingleFlight()
 
@@ -196,7 +209,25 @@ class Topups:
             UnknownGateway, GatewayError, CommitError, StoreUnavailable.
         """
         source = self._callbacks.get(gateway_name) or self._gateway(gateway_name)
-        event = await source.read_webhook(headers, body)
+        try:
+            event = await source.read_webhook(headers, body)
+            receipt = await self._let_take_effect(
+                gateway_name, event, body, receive_time_ms, timeout_seconds
+            )
+        except Exception as error:
+            self._webhook_came(gateway_name, _REFUSALS.get(type(error), "failed"))
+            raise
+        self._webhook_came(gateway_name, receipt.outcome.lower())
+        return receipt
+
+    async def _let_take_effect(
+        self,
+        gateway_name: str,
+        event: WebhookEvent,
+        body: bytes,
+        receive_time_ms: int | None,
+        timeout_seconds: float | None,
+    ) -> WebhookReceipt:
         now_ms = self._now_ms()
         received = ReceivedEvent(
             gateway=gateway_name,

@@ -122,13 +122,13 @@ class Trusting:
     def __init__(self, grpc_address: str, metrics_url: str, stub: Any, http: ClientSession) -> None:
         self.grpc_address = grpc_address
         self.metrics_url = metrics_url
-        self._stub = stub
+        self.stub = stub
         self._http = http
 
     async def says(self, token: str, customer_id: str = "nobody") -> str:
         """Ask for a customer's status; return the reason of the refusal, LET_IN where none is."""
         try:
-            await self._stub.GetStatus(
+            await self.stub.GetStatus(
                 service.GetStatusRequest(customer_id=customer_id),
                 metadata=bearer(token),
                 timeout=20,

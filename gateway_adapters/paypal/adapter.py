@@ -93,6 +93,11 @@ class Paypal:
         self._api = PaypalApi(session, settings, clock)
         self._certificates = Certificates(session, settings, now=now, clock=clock)
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it did not answer lately and is left alone for a while."""
+        return self._api.is_cut_off
+
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what PayPal cannot do; see Gateway."""
         if method in _KNOWN_METHODS:

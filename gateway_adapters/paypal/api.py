@@ -39,6 +39,11 @@ class PaypalApi:
         )
         self._token = AccessToken(self._outbound, settings.client_id, settings.client_secret, clock)
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the circuit is open: the gateway did not answer lately."""
+        return self._outbound.is_cut_off
+
     async def get(self, path: str, query: Mapping[str, str] = NOTHING) -> Answer:
         """Ask, and once more where that may help.
 

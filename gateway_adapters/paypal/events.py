@@ -206,7 +206,7 @@ def _dispute_resolved(resource: JsonObject) -> Told:
     outcome = resource.get("dispute_outcome")
     content = as_object(outcome, "The dispute's outcome") if outcome is not None else {}
     code = content.get("outcome_code")
-    if code not in LOST_OUTCOMES | WON_OUTCOMES:
+    if not isinstance(code, str) or code not in LOST_OUTCOMES | WON_OUTCOMES:
         return _held(resource, ReversalState.TAKEN, is_final=False)
     told = _held(resource, ReversalState.RETURNED, is_final=True)
     if code in WON_OUTCOMES:

@@ -128,7 +128,9 @@ def read_movement(info: JsonObject) -> Movement | None:
         Unreadable.
     """
     code, status = info.get("transaction_event_code"), info.get("transaction_status")
-    if not isinstance(code, str) or status not in {*_DONE, _PENDING}:
+    if not isinstance(code, str) or not isinstance(status, str):
+        return None
+    if status not in {*_DONE, _PENDING}:
         return None
     is_payment = _PAYMENT_CODE.fullmatch(code) is not None
     kind = _REVERSAL_CODES.get(code)

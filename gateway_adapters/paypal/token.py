@@ -15,6 +15,7 @@ from gateway_adapters.wire import JsonObject
 
 _GRANT: Final = b"grant_type=client_credentials"
 _MAX_LENGTH: Final = 4096
+_LONGEST_SECONDS: Final = 366 * 24 * 3_600
 _REFRESHED_EARLY_SECONDS: Final = 60
 """A token is not used in its last minute, or in the last tenth of a short life."""
 
@@ -81,7 +82,7 @@ def _read_token(content: JsonObject, asked_at: float) -> _Token:
         or not (text.isascii() and text.isprintable() and 0 < len(text) <= _MAX_LENGTH)
         or not isinstance(expires_in, int)
         or isinstance(expires_in, bool)
-        or expires_in < 0
+        or not 0 <= expires_in <= _LONGEST_SECONDS
     ):
         raise GatewayUnavailable("PayPal's answer cannot be read.")
     margin = min(_REFRESHED_EARLY_SECONDS, expires_in / 10)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlsplit
 
 from gateway_adapters.paypal.amounts import read_amount
 from gateway_adapters.wire import JsonObject, Unreadable, as_object, display_text
@@ -55,7 +54,12 @@ _UNKNOWN_REFUND: Final = (ReversalState.TAKEN, False)
 REFUNDED_STATUSES: Final = frozenset({"PARTIALLY_REFUNDED", "REFUNDED"})
 """Of a capture."""
 
-_LINKED_ID: Final = re.compile(r".*/(?P<kind>orders|captures)/(?P<id>[A-Z0-9]{1,36})")
+_LINKED_ID: Final = re.compile(
+    r"https?://[^/?#]+/(?:[^?#]*/)?(?P<kind>orders|captures)/(?P<id>[A-Z0-9]{1,36})(?:[?#].*)?",
+    re.DOTALL,
+)
+"""Matched as a whole, not parsed: what is no URL leads nowhere, and that is all."""
+_CHECKOUT_URL: Final = re.compile(r"https?://[!-~]{1,2000}")
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
     r"(Z|[+-][0-9]{2}:?[0-9]{2})"
@@ -175,7 +179,7 @@ def order_of_resource(resource: JsonObject) -> str:
 def linked_id(resource: JsonObject, kind: str) -> str:
     """Return the id of what a resource came from, by its link `up`; empty if that is no `kind`."""
     for href in links(resource, "up"):
-        found = _LINKED_ID.fullmatch(urlsplit(href).path)
+        found = _LINKED_ID.fullmatch(href)
         if found is not None and found["kind"] == kind:
             return found["id"]
     return ""
@@ -226,7 +230,7 @@ def read_time_ms(value: object, what: str) -> int:
 def _checkout_url(order: JsonObject) -> str:
     for relation in _CHECKOUT_LINKS:
         for href in links(order, relation):
-            if href.startswith(("https://", "http://")):
+            if _CHECKOUT_URL.fullmatch(href) is not None:
                 return href
     return ""
 

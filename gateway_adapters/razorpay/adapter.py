@@ -117,6 +117,11 @@ class Razorpay:
             clock,
         )
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it did not answer lately and is left alone for a while."""
+        return self._api.is_cut_off
+
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what Razorpay cannot do; see Gateway."""
         if method not in _OFFERED_METHODS | _WALLETS:

@@ -87,8 +87,8 @@ def payment_token(
     keys: GooglePayKeys, recipient: str, content: Mapping[str, Any], now_ms: int
 ) -> str:
     """Encrypt `content` to the merchant, and sign it for the recipient."""
-    sealed = json.dumps(_sealed(keys.merchant, json.dumps(content).encode()))
-    return _signed(keys.payments_root, keys.intermediate, PAYMENTS, recipient, sealed, now_ms)
+    text = json.dumps(sealed(keys.merchant, json.dumps(content).encode()))
+    return signed_message(keys.payments_root, keys.intermediate, PAYMENTS, recipient, text, now_ms)
 
 
 def pass_callback(
@@ -96,10 +96,10 @@ def pass_callback(
 ) -> str:
     """Sign what a callback says, for the issuer."""
     text = json.dumps(content)
-    return _signed(keys.passes_root, keys.intermediate, PASSES, issuer_id, text, now_ms)
+    return signed_message(keys.passes_root, keys.intermediate, PASSES, issuer_id, text, now_ms)
 
 
-def _signed(
+def signed_message(
     root: ec.EllipticCurvePrivateKey,
     intermediate: ec.EllipticCurvePrivateKey,
     sender_and_version: tuple[str, str],
@@ -127,7 +127,7 @@ def _signed(
     )
 
 
-def _sealed(recipient: ec.EllipticCurvePrivateKey, plaintext: bytes) -> dict[str, str]:
+def sealed(recipient: ec.EllipticCurvePrivateKey, plaintext: bytes) -> dict[str, str]:
     """Encrypt with AES-256-CTR under keys of this one message, and tag with HMAC-SHA256."""
     ephemeral = ec.generate_private_key(ec.SECP256R1())
     point = ephemeral.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

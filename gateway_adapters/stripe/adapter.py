@@ -83,6 +83,11 @@ class Stripe:
         self._now = now
         self._api = StripeApi(session, settings, clock)
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it did not answer lately and is left alone for a while."""
+        return self._api.is_cut_off
+
     def check_topup(self, amount: Money, method: str) -> None:
         """Refuse what Stripe cannot do; see Gateway."""
         if method not in _METHODS:

@@ -56,6 +56,11 @@ class StripeApi:
             clock=clock,
         )
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the circuit is open: the gateway did not answer lately."""
+        return self._outbound.is_cut_off
+
     async def get(self, path: str, query: Mapping[str, str] = NOTHING) -> Answer:
         """Ask, and once more where that may help.
 

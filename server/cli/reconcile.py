@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -13,12 +12,15 @@ import click
 from gateway_adapters.gateway import Gateway
 from gateway_adapters.guarded_session import guarded_session
 from server.cli.operate import loaded_settings, opened_database, opened_ledger, operator_settings
+from server.commit.committer import wall_clock_ms
 from server.config import Settings, SettingsError
 from server.gateways import gateways, outbound_hosts
 from server.ledger.money import Money
 from server.reconcile import Discrepancy, Kind, Reconciliation
 from server.reconcile import reconcile as compare
+from server.store.connection import Database
 from server.store.queries import MongoGatewayRecords, MongoQueries
+from server.store.standing import MongoStanding
 from server.topups import Topups
 from server.wallet_tokens import WalletTokens
 
@@ -86,7 +88,9 @@ async def _run(settings: Settings, name: str, start_ms: int, end_ms: int) -> Rec
         opened_database(settings) as database,
     ):
         gateway = _found(gateways(settings, session), name)
-        return await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
+        result = await compare(gateway, MongoGatewayRecords(database), start_ms, end_ms)
+        await _note(database, name, result)
+        return result
 
 
 async def _run_and_apply(
@@ -99,8 +103,10 @@ async def _run_and_apply(
     ):
         known = gateways(settings, session)
         gateway, records = _found(known, name), MongoGatewayRecords(database)
-        tokens = WalletTokens(committer, {}, _now_ms)
-        topups = Topups(committer, MongoQueries(database), known, {}, tokens, _now_ms)
+        tokens = WalletTokens(committer, {}, wall_clock_ms)
+        topups = Topups(
+            committer, MongoQueries(database), known, {}, tokens, wall_clock_ms, _no_webhooks
+        )
         first = await compare(gateway, records, start_ms, end_ms)
         applied = []
         for one in first.discrepancies:
@@ -109,7 +115,15 @@ async def _run_and_apply(
             outcome = await topups.take_movement(name, one.told)
             if outcome is not None:
                 applied.append(_Applied(*one.moved, outcome.value))
-        return await compare(gateway, records, start_ms, end_ms), applied
+        result = await compare(gateway, records, start_ms, end_ms)
+        await _note(database, name, result)
+        return result, applied
+
+
+async def _note(database: Database, name: str, result: Reconciliation) -> None:
+    """Keep how many differences there were, for the metrics."""
+    differences = len(result.discrepancies)
+    await MongoStanding(database).note_reconciliation(name, wall_clock_ms(), differences)
 
 
 def _found(known: Mapping[str, Gateway], name: str) -> Gateway:
@@ -119,8 +133,8 @@ def _found(known: Mapping[str, Gateway], name: str) -> Gateway:
     return gateway
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def _no_webhooks(_gateway: str, _outcome: str) -> None:
+    """Count none: none comes to a command."""
 
 
 def _print_table(result: Reconciliation) -> None:

@@ -117,6 +117,11 @@ class Committer:
         """How many commands wait for their turn."""
         return sum(len(lane) for lane in self._lanes)
 
+    @property
+    def queues(self) -> list[Callable[[], int]]:
+        """Tell how many commands wait for their turn, a function for each lane."""
+        return [lane.__len__ for lane in self._lanes]
+
     async def submit(self, command: Command, timeout_seconds: float | None = None) -> Reply:
         """Carry out `command` in its lane; see Submitter."""
         if self._is_closing:

@@ -29,7 +29,7 @@ from server.commit.port import (
 )
 from server.ledger.commands import Command, Needs
 from server.ledger.decide import decide
-from server.ledger.decisions import Reply
+from server.ledger.decisions import Decision, Reply
 from server.ledger.rejection import Rejection
 from server.ledger.state import ChangeSet, State
 
@@ -45,8 +45,11 @@ _log = logging.getLogger(__name__)
 class Observer(Protocol):
     """Who watches the commit path: the metrics."""
 
-    def batch_committed(self, size: int, seconds: float) -> None:
-        """Note a batch that was carried out, with the time from its first load on."""
+    def batch_committed(self, decided: Sequence[tuple[Command, Decision]], seconds: float) -> None:
+        """Note what a batch came to, once it is durable, and the time since its load.
+
+        A command that could not be decided is left out.
+        """
 
     def batch_retried(self, cause: str) -> None:
         """Note that a batch has to be tried again, and the kind of error."""
@@ -107,6 +110,8 @@ class _Decided:
     """What a batch comes to."""
 
     outcomes: list[Reply | CommitError] = field(default_factory=list)
+    decisions: list[tuple[Command, Decision]] = field(default_factory=list)
+    """Of the commands that could be decided."""
     changes: ChangeSet = field(default_factory=ChangeSet)
     is_all_written: bool = True
     """Whether each command changes something, so that the commit checks what it relied upon."""
@@ -172,7 +177,7 @@ class Lane:
             started = loop.time()
             try:
                 is_first = attempt == 0 and not any(pending.may_be_written for pending in batch)
-                await self._attempt(batch, is_first=is_first)
+                decisions = await self._attempt(batch, is_first=is_first)
             except (StoreUnavailable, WriteConflict) as error:
                 cause: StoreError = error
             except Exception as error:  # noqa: BLE001 - whatever it is, it is one command's fault
@@ -183,7 +188,7 @@ class Lane:
             else:
                 seconds = loop.time() - started
                 self._limit.learn(len(batch), seconds)
-                self._observer.batch_committed(len(batch), seconds)
+                self._observer.batch_committed(decisions, seconds)
                 return
             _note_failed_attempt(batch, cause)
             conflicts += isinstance(cause, WriteConflict)
@@ -194,8 +199,10 @@ class Lane:
             attempt += 1
             await asyncio.sleep(self._retry.wait_seconds(attempt, self._jitter()))
 
-    async def _attempt(self, batch: Sequence[Pending], *, is_first: bool) -> None:
-        """Carry out the batch once; only what was committed is told to anyone.
+    async def _attempt(
+        self, batch: Sequence[Pending], *, is_first: bool
+    ) -> list[tuple[Command, Decision]]:
+        """Carry out the batch once, and return what was decided; only what was committed is told.
 
         The first time it is decided on what is remembered, as long as that ends in writes alone.
         """
@@ -227,6 +234,7 @@ class Lane:
                 pending.outcome.set_exception(outcome)
             else:
                 pending.outcome.set_result(outcome)
+        return decided.decisions
 
     def _decide_all(self, batch: Sequence[Pending], state: State) -> "_Decided":
         """Decide one command after another, each on what the ones before it changed."""
@@ -240,6 +248,7 @@ class Lane:
                 decided.outcomes.append(_failure(pending, CommandFailed, error))
                 decided.is_all_written = False
                 continue
+            decided.decisions.append((pending.command, decision))
             if isinstance(decision, Rejection):
                 decided.outcomes.append(Rejected(decision))
                 decided.is_all_written = False

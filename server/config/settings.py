@@ -17,6 +17,7 @@ from server.config.places import PlaceSettings
 from server.config.transport import TransportSettings, is_loopback
 from server.config.trust import TrustSettings
 from server.config.values import read_key_set, shared_secrets
+from server.config.watch import WatchSettings
 from server.config.work import WorkSettings
 
 DEVELOPMENT_PREFIX: Final = "development-"
@@ -28,6 +29,7 @@ class SettingsError(Exception):
 
 
 class Settings(
+    WatchSettings,
     WorkSettings,
     OutgoingSettings,
     ExposureSettings,

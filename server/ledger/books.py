@@ -143,6 +143,16 @@ def check_accounts(accounts: Counter[str], balances: Counter[str]) -> Iterator[D
             yield Difference(WalletKey("", currency), RecordKind.ACCOUNT, account, what, off)
 
 
+def imbalance(accounts: Counter[str], balances: Counter[str]) -> dict[str, int]:
+    """Return, for each currency, what the wallets hold less what came in and was not spent: 0."""
+    sums: Counter[str] = Counter()
+    for account, total in accounts.items():
+        currency = account.rpartition(":")[2]
+        if account != wallets_account(currency):
+            sums[currency] += total
+    return {currency: balances[currency] + sums[currency] for currency in {*sums, *balances}}
+
+
 def differing(entry: Transaction, what: str, minor_units: int | None = None) -> Difference:
     """Say what differs of an entry."""
     key = WalletKey(entry.customer_id, entry.currency_code)

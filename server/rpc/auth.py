@@ -13,6 +13,8 @@ from server.rpc.errors import RetryLater, RpcError
 
 LEEWAY_SECONDS: Final = 30
 _MAX_TOKEN_CHARACTERS: Final = 8_192
+_MAX_NAME_CHARACTERS: Final = 128
+"""A refusal names the caller, and travels in headers."""
 _MAX_CACHED_TOKENS: Final = 10_000
 _BEARER: Final = "bearer "
 _CUSTOMER_ID: Final = "customer_id"
@@ -171,6 +173,8 @@ def _caller_of(claims: dict[str, Any]) -> Caller:
     name, scope, customer_id = claims["sub"], claims.get("scope", ""), claims.get(_CUSTOMER_ID)
     if not isinstance(name, str) or not name.isprintable() or not name or " " in name:
         raise _invalid("`sub` has to name the calling service in one word")
+    if len(name) > _MAX_NAME_CHARACTERS:
+        raise _invalid(f"its `sub` is longer than {_MAX_NAME_CHARACTERS} characters")
     if not isinstance(scope, str):
         raise _invalid("`scope` has to be one text with the scopes separated by spaces")
     if _CUSTOMER_ID in claims and not (isinstance(customer_id, str) and customer_id):

@@ -42,16 +42,18 @@ async def verify_books(
     state = state or BooksState()
     begun = False
     while state.phase is not Phase.SEALS:
-        state, differences = await _leg(database, state, leg_records, _ATTEMPTS if begun else 1)
+        attempts = _ATTEMPTS if begun else 1
+        state, differences = await next_leg(database, state, leg_records, attempts)
         begun = True
-        if state.phase is Phase.SEALS:
-            differences += check_accounts(state.report.accounts, state.report.balances)
-        _tell(differences, state, found)
+        for difference in differences:
+            found(difference)
         went_on(state)
     start = state.report.seals
     async for differences in check_seals(database, seals, are_all=are_all_seals, start=start):
         state.report.seals += 1
-        _tell(differences, state, found)
+        state.report.differences += len(differences)
+        for difference in differences:
+            found(difference)
         went_on(state)
     return state.report
 
@@ -75,10 +77,16 @@ async def ledger_identity(database: Database) -> str:
     return "".join(collection["info"]["uuid"].hex() for collection in collections)
 
 
-async def _leg(
-    database: Database, state: BooksState, records: int, attempts: int
+async def next_leg(
+    database: Database, state: BooksState, records: int, attempts: int = 1
 ) -> tuple[BooksState, list[Difference]]:
-    """Go one leg further; what an election breaks off is begun anew from the same state."""
+    """Go one leg further, and after the last one compare the accounts' totals.
+
+    What an election breaks off is begun anew from the same state.
+
+    Raises:
+        StoreUnavailable.
+    """
     for attempt in range(1, attempts + 1):
         differences: list[Difference] = []
         further = copy.deepcopy(state)
@@ -90,13 +98,8 @@ async def _leg(
                 raise
             await asyncio.sleep(_RETRY_SECONDS * attempt)
         else:
+            if further.phase is Phase.SEALS:
+                differences += check_accounts(further.report.accounts, further.report.balances)
+            further.report.differences += len(differences)
             return further, differences
     raise AssertionError("at least one attempt is made")
-
-
-def _tell(
-    differences: list[Difference], state: BooksState, found: Callable[[Difference], None]
-) -> None:
-    state.report.differences += len(differences)
-    for difference in differences:
-        found(difference)

@@ -24,6 +24,7 @@ SETTINGS: Final = "service_settings"
 SEALS: Final = "book_seals"
 SEAL_HEADS: Final = "book_seal_heads"
 DEAD_LETTERS: Final = "outgoing_dead_letters"
+CHECKS: Final = "standing_checks"
 
 VERSION: Final = 1
 """The version of what stands here; a server refuses a database with a newer one."""
@@ -53,7 +54,7 @@ async def migrate(database: Database) -> None:
             collection["name"]: collection.get("options", {}).get("validator")
             for collection in await (await database.list_collections()).to_list(None)
         }
-        for name in (ORDERS, CUSTOMERS, SETTINGS):
+        for name in (ORDERS, CUSTOMERS, SETTINGS, CHECKS):
             if name not in existing:
                 await _create(database, name, {})
         for name, schema in _VALIDATORS.items():
@@ -249,6 +250,15 @@ _INDEXES: Final[dict[str, list[IndexModel]]] = {
             partialFilterExpression={"gateway_order_id": {"$exists": True}},
         ),
         IndexModel([("poll_time", ASCENDING)], sparse=True),
+        # To count what is on its way; there is no one index for both before MongoDB 6.0.
+        *(
+            IndexModel(
+                [("state", ASCENDING), ("gateway", ASCENDING), ("create_time", ASCENDING)],
+                name=f"{state.lower()}_by_age",
+                partialFilterExpression={"state": state},
+            )
+            for state in ("CREATED", "PENDING")
+        ),
     ],
     EVENTS: [
         IndexModel([("outcome", ASCENDING), ("receive_time", ASCENDING)]),

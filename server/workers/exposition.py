@@ -2,15 +2,19 @@
 
 Counters of a worker that was started again begin anew, which Prometheus knows how to read as long
 as each worker has series of its own. So they are not added up here: `sum without (worker)` does it.
+What describes the database is one worker's to tell, and has no such label: it is nobody's own.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
+
+from server.standing_metrics import FAMILIES
 
 WORKER_LABEL = "worker"
 
@@ -38,5 +42,10 @@ class _Families(Collector):
         yield from families.values()
 
 
+_OF_NOBODY: Final = frozenset(family.name for family in FAMILIES)
+
+
 def _labelled(sample: Sample, worker: int) -> Sample:
+    if sample.name in _OF_NOBODY:
+        return sample
     return sample._replace(labels={**sample.labels, WORKER_LABEL: str(worker)})

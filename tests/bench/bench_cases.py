@@ -7,6 +7,7 @@ ECHO: Final = "echo"
 GROUP: Final = "group"
 SECURE: Final = "secure"
 UNAUDITED: Final = "unaudited"
+UNMETERED: Final = "unmetered"
 PER_REQUEST: Final = "per-request"
 TWO_WORKERS: Final = "two-workers"
 DRIVER: Final = "driver"
@@ -81,6 +82,7 @@ CASES: Final = (
     Case("pay_spread", GROUP),
     Case("pay_secure", SECURE),
     Case("pay_unaudited", UNAUDITED),
+    Case("pay_unmetered", UNMETERED),
     Case("pay_hot", GROUP, HOT),
     Case("pay_hot_two_workers", TWO_WORKERS, HOT),
     Case("pay_spread_two_workers", TWO_WORKERS),
@@ -130,6 +132,7 @@ def _slower(name: str, over: str, under: str) -> Ratio:
 RATIOS: Final = (
     Ratio("pay_over_echo", "pay_spread", "echo", 0.70),
     Ratio("secure_over_plaintext", "pay_secure", "pay_spread", None),
+    Ratio("metered_over_unmetered", "pay_spread", "pay_unmetered", 0.95),
     Ratio("hot_over_spread", "pay_hot", "pay_spread", 0.95),
     Ratio("audited_over_unaudited", "pay_spread", "pay_unaudited", 0.9),
     Ratio("group_over_per_request_spread", "pay_spread", "per_request_spread", 7),

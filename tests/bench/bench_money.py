@@ -1,6 +1,6 @@
 """The run on the money path: each target is started, measured case by case, and proven.
 
-* echo, group, secure, unaudited, per-request: `bench_server`, each on a database of its own
+* echo, group, secure, unaudited, unmetered, per-request: `bench_server`, each on an own database
 * two-workers: `wallet-payment serve --workers 2`
 * driver: `bench_driver`, no server at all
 * medici: the npm package in its own processes, where Node.js is present
@@ -24,6 +24,7 @@ from bench_cases import (
     SECURE,
     TWO_WORKERS,
     UNAUDITED,
+    UNMETERED,
     WEBHOOKS,
     WORKERS,
     Case,
@@ -36,8 +37,8 @@ from bench_webhooks import Webhooks, prove_webhooks, running_webhooks, topups_fo
 
 from server.store.embedded import embedded_mongod
 
-_SERVED: Final = (ECHO, GROUP, SECURE, UNAUDITED, PER_REQUEST)
-_PROVEN: Final = (GROUP, SECURE, UNAUDITED, PER_REQUEST, TWO_WORKERS, DRIVER)
+_SERVED: Final = (ECHO, GROUP, SECURE, UNAUDITED, UNMETERED, PER_REQUEST)
+_PROVEN: Final = (GROUP, SECURE, UNAUDITED, UNMETERED, PER_REQUEST, TWO_WORKERS, DRIVER)
 
 
 @dataclass(slots=True)

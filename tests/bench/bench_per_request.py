@@ -13,6 +13,7 @@ through, a few callers took nearly all of them, and p99 was 9 s.
 
 import asyncio
 import random
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -63,9 +64,9 @@ class CommitterPerRequest:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     @property
-    def queued(self) -> int:
-        """How many commands wait for their turn: none ever does."""
-        return 0
+    def queues(self) -> list[Callable[[], int]]:
+        """Tell how many commands wait for their turn: none ever does."""
+        return [lambda: 0]
 
     async def submit(self, command: Command, timeout_seconds: float | None = None) -> Reply:
         """Carry out a payment, trying again until its time is over.

@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import grpc
 import structlog
-from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST, SECURE, UNAUDITED
+from bench_cases import ECHO, EMPTY, GROUP, GROWN, PER_REQUEST, SECURE, UNAUDITED, UNMETERED
 from bench_ledger import funded, paid
 from bench_per_request import CommitterPerRequest
 from bench_requests import HOT_CUSTOMER, JWT_ALGORITHM, PAY_WITH_WALLET, key_set
@@ -26,6 +26,9 @@ import server.app
 from server.app import running_server
 from server.commit.committer import wall_clock_ms
 from server.config import Settings, load_settings
+from server.ledger.commands import Command
+from server.ledger.decisions import Decision
+from server.metrics import MethodMetrics, Metrics
 from server.rpc import conversion
 from server.rpc.edge import SERVICE
 from server.rpc.server import rpc_server
@@ -63,6 +66,32 @@ async def group(uri: str) -> AsyncIterator[str]:
     """Run the service as it is."""
     async with running_server(_settings(uri)) as running:
         yield running.grpc_address
+
+
+class _NoMethodMetrics(MethodMetrics):
+    def call_started(self) -> None:
+        pass
+
+    def call_handled(self, code: str, seconds: float) -> None:
+        pass
+
+
+class _NoMetrics(Metrics):
+    def method(self, service: str, method: str, *, is_stream: bool = False) -> MethodMetrics:
+        del is_stream
+        return _NoMethodMetrics(self, "unary", service, method)
+
+    def batch_committed(self, decided: Sequence[tuple[Command, Decision]], seconds: float) -> None:
+        pass
+
+
+@asynccontextmanager
+async def unmetered(uri: str) -> AsyncIterator[str]:
+    """Run the service without counting anything, and without proving the books beside it."""
+    settings = _settings(uri).model_copy(update={"proof_interval_seconds": 0.0})
+    with patch.object(server.app, "Metrics", _NoMetrics):
+        async with running_server(settings) as running:
+            yield running.grpc_address
 
 
 @asynccontextmanager
@@ -104,6 +133,7 @@ _TARGETS: Final[dict[str, Callable[[str], AbstractAsyncContextManager[str]]]] = 
     EMPTY: group,
     GROWN: group,
     UNAUDITED: unaudited,
+    UNMETERED: unmetered,
     PER_REQUEST: per_request,
 }
 

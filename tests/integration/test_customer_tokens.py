@@ -23,7 +23,8 @@ def limited_to(customer_id: str) -> dict[str, Any]:
 async def refusal(harness: Harness, customer: str, method: str, **fields: Any) -> Refused:
     """Call with a token that is limited to a customer; return how that is refused."""
     request = GetMessageClass(SERVICE.methods_by_name[method].input_type)(**fields)
-    return await refusal_of(harness.call(method, request, **limited_to(customer)))
+    call = getattr(harness.stub, method)(request, timeout=30, **limited_to(customer))
+    return await refusal_of(call.read() if isinstance(call, grpc.aio.UnaryStreamCall) else call)
 
 
 def denial(refused: Refused) -> tuple[grpc.StatusCode, str]:
@@ -88,6 +89,9 @@ async def test_what_is_the_customers_own_is_let_in(harness: Harness) -> None:
     assert (await harness.call("GetOrderPayment", order, **own)).payment.order_id == pay.order_id
     listed = service.ListTransactionsRequest(customer_id=mine)
     assert len((await harness.call("ListTransactions", listed, **own)).transactions) == 3
+    watching = harness.stub.WatchEvents(service.WatchEventsRequest(customer_id=mine), **own)
+    assert (await watching.read()).cursor
+    watching.cancel()
 
 
 async def test_ids_of_another_customer_are_as_if_they_did_not_exist(harness: Harness) -> None:

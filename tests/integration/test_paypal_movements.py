@@ -115,6 +115,7 @@ async def test_a_span_with_too_much_in_it_is_halved(bench: Bench) -> None:
         {"transaction_event_code": None},
         {"transaction_status": "D"},
         {"transaction_status": "P"},
+        {"transaction_status": ["S"]},
         {"transaction_amount": {"currency_code": "USD", "value": "-1.00"}},
     ],
 )

@@ -15,6 +15,7 @@ from gateway_adapters.gateway import (
     NotImplementedHere,
 )
 from gateway_adapters.paypal import Paypal
+from gateway_adapters.paypal.amounts import to_amount
 from paypal_bench import (
     AMOUNT,
     CLIENT_ID,
@@ -185,6 +186,19 @@ async def test_an_answer_without_sense_means_unavailable(bench: Bench, fault: An
     bench.line.due("/orders", fault, fault)
     with pytest.raises(GatewayUnavailable):
         await bench.paypal.open_topup(make_topup())
+
+
+@pytest.mark.parametrize(
+    "href", ["https://a/" + "x" * 2_001, "https://\ud800", "https://a b", "javascript:alert(1)"]
+)
+async def test_a_link_that_no_page_has_is_not_told(bench: Bench, href: str) -> None:
+    """What the customer is led to is a URL of bounded length, or nothing."""
+    topup = await bench.opened()
+    unit = {"amount": to_amount(AMOUNT), "custom_id": topup.topup_id}
+    order = {"id": topup.gateway_order_id, "status": "CREATED", "purchase_units": [unit]}
+    content = order | {"links": [{"rel": "payer-action", "href": href}]}
+    bench.line.due("/orders", status(200, json.dumps(content).encode()))
+    assert (await bench.paypal.open_topup(topup)).url == ""
 
 
 async def test_a_refusal_comes_in_paypals_own_words(bench: Bench) -> None:

@@ -81,6 +81,7 @@ async def test_wrong_credentials_are_our_fault(bench: Bench) -> None:
         b'{"access_token": "x", "expires_in": "1"}',
         b'{"access_token": "x", "expires_in": true}',
         b'{"access_token": "x", "expires_in": -1}',
+        b'{"access_token": "x", "expires_in": 1' + b"0" * 400 + b"}",
         b'{"access_token": "x\\r\\nHost: evil", "expires_in": 1}',
         b'{"access_token": 7, "expires_in": 1}',
     ],

@@ -37,6 +37,7 @@ from server.store.inquiries import MongoInquiries
 from server.store.ledger_store import LedgerStore
 from server.store.outgoing import MongoDeliveries
 from server.store.queries import MongoGatewayRecords, MongoPollSchedule, MongoQueries
+from server.store.standing import MongoStanding
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -245,6 +246,7 @@ async def operators_look(harness: Harness) -> None:
         await reads_the_audit(database)
         await reads_the_feed(database)
         await delivers(database)
+        await MongoStanding(database).note_reconciliation("razorpay", _BEFORE_ALL_TIMES, 0)
 
 
 async def reads_the_audit(database: Any) -> None:

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from pydantic import SecretStr
 
-from harness import IMPATIENT, Harness, eventually, free_port, token
+from harness import IMPATIENT, Harness, bearer, eventually, free_port, refusal_of, token
 from key_bench import (
     LET_IN,
     KeyServer,
@@ -24,6 +24,7 @@ from key_bench import (
 )
 from server.access.trust import published_keys
 from server.access.watched_files import Unusable
+from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1.wallet_payment_service_pb2_grpc import WalletPaymentServiceStub
 
 REFUSED = "TOKEN_INVALID"
@@ -126,6 +127,26 @@ async def test_a_revoked_token_is_refused_on_a_live_connection(
 
         await eventually(alarm)
         assert await server.says(lost) == "TOKEN_REVOKED"
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(harness: Harness, tmp_path: Path) -> None:
+    """Who watches events with a token is told so, also where nothing happens meanwhile."""
+    key, revoked = SigningKey("one"), tmp_path / "revoked.txt"
+    revoked.touch()
+    keys = SecretStr(write_keys(tmp_path / "keys.json", [key]))
+    async with trusting(
+        harness, jwt_keys=keys, jwt_revoked=str(revoked), events_heartbeat_seconds=0.05
+    ) as server:
+        watching = server.stub.WatchEvents(
+            service.WatchEventsRequest(), metadata=bearer(key.token(jti="lost")), timeout=30
+        )
+
+        async def read_on() -> None:
+            async for heard in watching:
+                assert heard.cursor
+                replace_file(revoked, "lost")
+
+        assert (await refusal_of(read_on())).reason == "TOKEN_REVOKED"
 
 
 async def test_keys_of_a_url_are_trusted_beside_those_of_the_settings(harness: Harness) -> None:

@@ -198,8 +198,11 @@ def workers_of(pid: int) -> set[int]:
         return set()
 
 
+_STANDING_WAS_READ = "wallet_standing_read_timestamp_seconds "
+
+
 async def test_the_metrics_of_all_workers_are_told_together(mongodb_uri: str) -> None:
-    """One address tells each worker's metrics, by a label, in one family each."""
+    """One address tells each worker's metrics, by a label; what describes the database, once."""
     metrics = f"127.0.0.1:{free_port()}"
     async with (
         serving(mongodb_uri, "--workers", "2", WALLET_METRICS_ADDRESS=metrics),
@@ -211,6 +214,10 @@ async def test_the_metrics_of_all_workers_are_told_together(mongodb_uri: str) ->
                 text = await answer.text()
             names = [line for line in text.splitlines() if line.startswith("# TYPE")]
             assert len(names) == len(set(names))
+            read = [line for line in text.splitlines() if line.startswith(_STANDING_WAS_READ)]
+            if not read:
+                return set()
+            assert len(read) == 1, read
             found = {
                 sample.labels["worker"]
                 for family in text_string_to_metric_families(text)

@@ -46,6 +46,7 @@ class SimulatedGateway:
 
     name = GATEWAY
     tells_client_secret = False
+    is_cut_off = False
 
     def __init__(self, world: World, account: Account, who: str, *, tells_time: bool) -> None:
         """`tells_time` says whether the gateway's reports carry the time they were made at."""

@@ -1,11 +1,13 @@
 """Servers that live and die: the real committer, top-ups and poller, and the network before."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from server.commit.committer import CommitSettings, Committer
+from server.ledger.commands import Command
+from server.ledger.decisions import Decision
 from server.poller import Poller
 from server.topups import Topups
 from server.wallet_tokens import WalletTokens
@@ -54,6 +56,7 @@ class Life:
             {},
             WalletTokens(self.committer, {}, server.now_ms),
             server.now_ms,
+            lambda source, outcome: world.note(self.who, f"webhook of {source}: {outcome}"),
         )
         self._poller = Poller(
             self.topups,
@@ -81,9 +84,9 @@ class Life:
         for call in tuple(self.calls):
             self._world.later(self._world.latency(self.who), _break, call)
 
-    def batch_committed(self, size: int, seconds: float) -> None:
+    def batch_committed(self, decided: Sequence[tuple[Command, Decision]], seconds: float) -> None:
         """Note a batch that was carried out."""
-        self._world.note(self.who, f"carried out a batch of {size} in {seconds:.3f} s")
+        self._world.note(self.who, f"carried out a batch of {len(decided)} in {seconds:.3f} s")
 
     def batch_retried(self, cause: str) -> None:
         """Note that a batch has to be tried again."""

@@ -190,6 +190,7 @@ async def test_an_expired_token_is_token_expired(edge: Edge) -> None:
         {"sub": ""},
         {"sub": "two words"},
         {"sub": "line\nbreak"},
+        {"sub": "x" * 129},
         {"exp": "tomorrow"},
         {"iat": 4_000_000_000},
         {"nbf": 4_000_000_000},

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
@@ -29,8 +29,8 @@ from server.commit.port import (
     WriteRefused,
 )
 from server.ledger import chain
-from server.ledger.commands import Needs, PayOrder, RefundOrder
-from server.ledger.decisions import PaymentReply, RefundReply
+from server.ledger.commands import Command, Needs, PayOrder, RefundOrder
+from server.ledger.decisions import Decision, PaymentReply, RefundReply
 from server.ledger.money import Money
 from server.ledger.posting import Cause, empty_wallet, gateway_account, post
 from server.ledger.records import (
@@ -171,10 +171,10 @@ class Notes:
     batches: list[int] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
 
-    def batch_committed(self, size: int, seconds: float) -> None:
+    def batch_committed(self, decided: Sequence[tuple[Command, Decision]], seconds: float) -> None:
         """Note the size of a batch."""
         assert seconds >= 0
-        self.batches.append(size)
+        self.batches.append(len(decided))
 
     def batch_retried(self, cause: str) -> None:
         """Note why a batch is tried again."""

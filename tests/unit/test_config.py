@@ -98,6 +98,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_EVENTS_HEARTBEAT_SECONDS", "0", "greater"),
         ("WALLET_EVENTS_STREAM_SECONDS", "forever", "number"),
         ("WALLET_EVENTS_SLOW_READER_SECONDS", "-1", "greater"),
+        ("WALLET_WATCH_INTERVAL_SECONDS", "0", "greater"),
+        ("WALLET_PROOF_INTERVAL_SECONDS", "-1", "greater"),
     ],
 )
 def test_a_wrong_setting_names_its_variable(

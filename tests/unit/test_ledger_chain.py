@@ -10,8 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.ledger import chain
-from server.ledger.commands import CreateTopup, PayOrder, RefundOrder
-from server.ledger.money import Money, exponent, is_currency, to_major_units
+from server.ledger.commands import (
+    AdjustWallet,
+    CreateTopup,
+    DismissEvent,
+    PayOrder,
+    RefundOrder,
+    TieToTopup,
+)
+from server.ledger.money import (
+    MAX_AMOUNT_MINOR_UNITS,
+    MAX_BALANCE_MINOR_UNITS,
+    Money,
+    exponent,
+    is_currency,
+    to_major_units,
+)
 from server.ledger.posting import Cause, empty_wallet, orders_account, post
 from server.ledger.records import (
     IdempotencyKey,
@@ -77,6 +91,37 @@ def test_another_request_has_another_fingerprint(command: Any, other: Any) -> No
     assert chain.idempotency(command).fingerprint != chain.idempotency(other).fingerprint
 
 
+TIE = TieToTopup("event", "razorpay", "pay_1", "asha", "top_1", "", "ben", "seen at the gateway")
+ADJUST = AdjustWallet("event", None, "asha", Money("INR", 7), "ben", "seen at the gateway")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TIE, event_key="another"),
+        replace(TIE, customer_id="cleo"),
+        replace(TIE, topup_id="top_2"),
+        replace(TIE, by="cleo"),
+        replace(TIE, why="a guess"),
+        ADJUST,
+        replace(ADJUST, customer_id="cleo"),
+        replace(ADJUST, amount=Money("INR", 8)),
+        replace(ADJUST, amount=Money("JPY", 7)),
+        DismissEvent("event", "ben", "seen at the gateway"),
+    ],
+)
+def test_another_settlement_has_another_fingerprint(other: Any) -> None:
+    """Whatever differs in how a person settled an event makes it no repeat."""
+    other_print = chain.resolution_fingerprint(other)
+    assert other_print != chain.resolution_fingerprint(TIE)
+    assert (other_print == chain.resolution_fingerprint(ADJUST)) == (other == ADJUST)
+
+
+def test_there_is_one_way_to_write_what_is_digested() -> None:
+    """Keys are sorted, nothing is blank, and other characters are escaped: in any language."""
+    assert chain.canonical({"b": "\u20b9 1", "a": [1, None]}) == b'{"a":[1,null],"b":"\\u20b9 1"}'
+
+
 @pytest.mark.parametrize(
     ("command", "same"),
     [
@@ -128,7 +173,7 @@ def test_a_hash_can_be_recomputed_by_anybody() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 2**40), st.integers(1, 2**30)), min_size=2, max_size=2),
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_ids_sort_by_time_and_then_by_sequence(places: list[tuple[int, int]]) -> None:
     """Ids of one wallet sort as text exactly as their time and sequence do as numbers."""
     one, other = places
@@ -163,6 +208,15 @@ def test_a_top_ups_id_is_its_requests_own() -> None:
 
     assert len(ids) == len(commands)
     assert all(identifier.startswith("top_") and len(identifier) <= 40 for identifier in ids)
+    # The gateways know it: another release has to make the same one of the same request.
+    first = chain.topup_id(chain.idempotency(TOPUP), 1_700_000_000_000)
+    assert first == "top_01HF7YAT005F7ZQPS9TBVHBZ2Q"
+
+
+def test_the_bounds_of_money_are_those_of_the_contract() -> None:
+    """A request moves at most 10^14 minor units, and a wallet holds what 64 bits can."""
+    assert MAX_AMOUNT_MINOR_UNITS == 100_000_000_000_000
+    assert MAX_BALANCE_MINOR_UNITS == 9_223_372_036_854_775_807
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,8 @@ def test_the_order_is_found_by_the_link_where_nothing_else_names_it(missing: obj
         [link("self", f"/v2/checkout/orders/{ORDER_ID}")],
         [link("up", "/v2/checkout/orders/../x")],
         [link("up", "/x?y=/orders/4K5112848U951142F")],
+        [{"rel": "up", "href": "//["}],
+        [{"rel": "up", "href": f"https://orders/{ORDER_ID}"}],
     ],
 )
 def test_without_any_name_of_the_order_it_is_left_open(links: object) -> None:
@@ -348,7 +350,16 @@ def test_the_hold_of_a_dispute_that_was_lost_ends_and_tells_the_loss(
     assert told.lost == LostDispute(Money("USD", lost), 1_792_483_200_000)
 
 
-@pytest.mark.parametrize("outcome", [None, {}, {"outcome_code": "RESOLVED_BY_CHANCE"}])
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        None,
+        {},
+        {"outcome_code": "RESOLVED_BY_CHANCE"},
+        {"outcome_code": []},
+        {"outcome_code": {}},
+    ],
+)
 def test_with_an_outcome_that_nobody_knows_the_hold_stays(outcome: object) -> None:
     """Nothing comes back by guess."""
     told = read_event(body_of("CUSTOMER.DISPUTE.RESOLVED", resolved(outcome)))

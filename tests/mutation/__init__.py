@@ -1,0 +1,1 @@
+"""Mutation: the ledger is changed in one place after another, and some test has to notice it."""

@@ -131,6 +131,17 @@ class Metrics:
             "Audit entries that were lost, because too many waited.",
             registry=self.registry,
         )
+        self._audit_waiting = Gauge(
+            "wallet_audit_waiting", "Audit entries that wait to be written.", registry=self.registry
+        )
+        self._audit_failing = Gauge(
+            "wallet_audit_failing",
+            "1 while the audit cannot be written, 0 otherwise.",
+            registry=self.registry,
+        )
+        self._readers = Gauge(
+            "wallet_event_readers", "Calls that read the event feed.", registry=self.registry
+        )
 
     def method(self, service: str, method: str, *, is_stream: bool = False) -> MethodMetrics:
         """Return the metrics of one RPC."""
@@ -143,23 +154,12 @@ class Metrics:
 
     def watch_readers(self, readers: Callable[[], int]) -> None:
         """Show how many calls read the event feed."""
-        gauge = Gauge(
-            "wallet_event_readers", "Calls that read the event feed.", registry=self.registry
-        )
-        gauge.set_function(readers)
+        self._readers.set_function(readers)
 
     def watch_audit(self, waiting: Callable[[], int], fails: Callable[[], bool]) -> None:
         """Show how many audit entries wait to be written, and whether writing them fails."""
-        gauge = Gauge(
-            "wallet_audit_waiting", "Audit entries that wait to be written.", registry=self.registry
-        )
-        gauge.set_function(waiting)
-        alarm = Gauge(
-            "wallet_audit_failing",
-            "1 while the audit cannot be written, 0 otherwise.",
-            registry=self.registry,
-        )
-        alarm.set_function(lambda: int(fails()))
+        self._audit_waiting.set_function(waiting)
+        self._audit_failing.set_function(lambda: int(fails()))
 
     def audit_entry_lost(self) -> None:
         """Note an audit entry that was lost."""

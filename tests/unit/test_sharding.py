@@ -40,7 +40,8 @@ def test_every_collection_has_a_shard_key_or_none() -> None:
 def test_every_unique_index_that_no_shard_could_keep_is_told() -> None:
     """A unique index whose first field is not the shard key stands in the page as one to change."""
     keys = shard_keys()
-    fits, does_not = set(), set()
+    fits: set[tuple[str, str]] = set()
+    does_not: set[tuple[str, str]] = set()
     for collection, indexes in schema.indexes().items():
         for index in indexes:
             if index.document.get("unique"):

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from gateway_adapters.gateway import GatewayError
 from server.access.watched_files import Unusable
 from server.app import running_server
+from server.cli.answers import print_json
 from server.cli.audit import audit
 from server.cli.books import BadStateFile, books
 from server.cli.calls import pay, refund, topup
@@ -239,14 +240,25 @@ def demo() -> None:
 
 
 @cli.command()
-def config() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def config(as_json: bool) -> None:
     """List the settings: variable, value, meaning. Secrets are not shown."""
     settings = load_settings()
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        source = "set" if name in settings.model_fields_set else "default"
-        click.echo(f"WALLET_{name.upper()}={_shown(value)}  ({source})")
-        click.echo(f"    {field.description}")
+    listed = [
+        {
+            "variable": f"WALLET_{name.upper()}",
+            "value": _shown(getattr(settings, name)),
+            "source": "set" if name in settings.model_fields_set else "default",
+            "description": field.description,
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    if as_json:
+        print_json(listed)
+        return
+    for one in listed:
+        click.echo(f"{one['variable']}={one['value']}  ({one['source']})")
+        click.echo(f"    {one['description']}")
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - the value of any setting

@@ -89,6 +89,7 @@ def show(event_key: str, as_json: bool) -> None:
 @click.option("--dismiss", is_flag=True, help="Settle it without moving money.")
 @click.option("--why", required=True, help="The reason; it is kept with the event.")
 @click.option("--by", default=operator_name, show_default="you", help="Who decides; kept with it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resolve(
     event_key: str,
     topup_id: str | None,
@@ -96,6 +97,7 @@ def resolve(
     dismiss: bool,
     why: str,
     by: str,
+    as_json: bool,
 ) -> None:
     """Settle an event, once, and with it all others that tell of the same.
 
@@ -132,6 +134,9 @@ def resolve(
             return settled.transaction_id, also
 
     transaction_id, also = asyncio.run(run())
+    if as_json:
+        click.echo(json.dumps({"transaction_id": transaction_id, "resolved_too": also}, indent=2))
+        return
     click.echo(f"resolved{f' by transaction {transaction_id}' if transaction_id else ''}")
     for key in also:
         click.echo(f"resolved too, since it tells of the same: {key}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from server.cli.answers import print_json
 from server.cli.operate import opened_database
 from server.cli.seal_files import first_line, read_heads
 from server.config import SettingsError, content_of, load_settings
@@ -36,7 +37,8 @@ class NotToBeSealed(Exception):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the seal is written.  [default: book-seal-DATE.jsonl]",
 )
-def seal(date: datetime | None, output: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def seal(date: datetime | None, output: Path | None, as_json: bool) -> None:
     """Sign all wallets' heads as they were at the end of a day, after the seal before.
 
     The seal is kept beside the books and written to a file, which belongs somewhere else. A day
@@ -55,6 +57,18 @@ def seal(date: datetime | None, output: Path | None) -> None:
     file = output or Path(f"book-seal-{day}.jsonl")
     key = read_private_key(content_of(text))
     signed = asyncio.run(_seal(day, file, key))
+    if as_json:
+        print_json(
+            {
+                "date": day,
+                "previous_date": signed.seal.previous_date,
+                "heads": signed.seal.heads,
+                "seal_hash": seal_hash(signed.seal),
+                "public_key": public_key_text(key.public_key()),
+                "file": str(file),
+            }
+        )
+        return
     before = signed.seal.previous_date or "none"
     click.echo(f"sealed      {day}: {signed.seal.heads} heads, after the seal of {before}")
     click.echo(f"seal        {seal_hash(signed.seal)}")

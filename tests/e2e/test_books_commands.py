@@ -322,7 +322,8 @@ async def test_days_are_sealed_once_and_forward(books: WrittenBooks, operator: O
     written = (operator.folder / file).read_bytes()
     (operator.folder / file).unlink()
 
-    await operator.seal(SECOND)
+    told = json.loads((await operator.run("seal", "--date", SECOND, "--json"))[0])
+    assert (told["date"], told["heads"], told["file"]) == (SECOND, 2, file)
     assert (operator.folder / file).read_bytes() == written
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     _, errors = await operator.run("seal", "--date", today, status=2)

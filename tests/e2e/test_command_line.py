@@ -61,6 +61,16 @@ async def test_config_lists_every_setting_and_shows_no_secret() -> None:
     assert "mongodb://" not in output
 
 
+async def test_config_tells_programs_the_same() -> None:
+    """As JSON, each variable has its value, where that comes from, and its meaning."""
+    output, _ = await run("config", "--json", environment=serving())
+
+    listed = {one["variable"]: one for one in json.loads(output)}
+    assert listed["WALLET_GRPC_ADDRESS"]["value"] == "127.0.0.1:50051"
+    assert listed["WALLET_JWT_ALGORITHMS"]["source"] == "set"
+    assert "c2Vjcm" not in output
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -227,6 +227,11 @@ async def test_dismissing_moves_no_money(side: Side) -> None:
     settled = await side.harness.database.gateway_events.find_one({"_id": key})
     assert settled["outcome"] == "RESOLVED"
     assert (settled["resolution"]["by"], settled["resolution"]["why"]) == ("asha", "a test")
+    again = await run(
+        side.harness,
+        *("review", "resolve", key, "--dismiss", "--why", "a test", "--by", "asha", "--json"),
+    )
+    assert json.loads(again) == {"transaction_id": "", "resolved_too": []}
     assert await waiting(side.harness, payment_id) == []
     assert await side.harness.entries(topup.customer_id) == []
 

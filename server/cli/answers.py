@@ -46,6 +46,14 @@ def money_json(money: Money) -> dict[str, Any]:
     return {"currency_code": money.currency_code, "minor_units": money.minor_units}
 
 
+def one_line(text: str) -> str:
+    """Return a text as it stands in a line of a terminal, whoever wrote it.
+
+    Line breaks would add lines that nobody wrote, and escapes can hide those that stand there.
+    """
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+
+
 def print_json(content: Any) -> None:  # noqa: ANN401 - any JSON value
     """Print a command's answer for programs."""
     click.echo(json.dumps(content, indent=2))
@@ -55,4 +63,4 @@ def print_fields(fields: dict[str, Any]) -> None:
     """Print names and values, a line each; what is empty is left out."""
     for name, value in fields.items():
         if value not in {None, ""}:
-            click.echo(f"{name:<18} {value}")
+            click.echo(f"{name:<18} {one_line(str(value))}")

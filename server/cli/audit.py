@@ -11,6 +11,7 @@ import click
 
 from server.audit import AuditEntry
 from server.audit_chain import AuditDifference
+from server.cli.answers import one_line
 from server.cli.operate import loaded_settings, opened_database
 from server.store.audit_records import AuditFilter, AuditReport, MongoAuditRecords
 
@@ -105,7 +106,7 @@ async def _verify(noted: str, as_json: bool) -> AuditReport:
 def _told(difference: AuditDifference, as_json: bool) -> str:
     if as_json:
         return json.dumps({"difference": asdict(difference)})
-    return f"{difference.place}: {difference.problem}"
+    return one_line(f"{difference.place}: {difference.problem}")
 
 
 def _summary(report: AuditReport) -> str:
@@ -133,7 +134,7 @@ def _line(entry: AuditEntry) -> str:
         f"caller {entry.caller or '-'}",
         f"from {entry.peer or '-'}",
         *(
-            f"{what} {name}"
+            f"{what} {one_line(name)}"
             for what, name in (("customer", entry.customer_id), ("order", entry.order_id))
             if name
         ),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from server.cli.answers import one_line
 from server.cli.books_progress import Progress
 from server.cli.operate import opened_database
 from server.cli.seal import seal
@@ -170,7 +171,8 @@ def _say(progress: Progress, difference: Difference, *, as_json: bool) -> None:
     how_much = ""
     if difference.minor_units is not None:
         how_much = f"  [{_money(difference.wallet.currency_code, difference.minor_units)}]"
-    click.echo(f"DIFFERS  {where} {difference.record_id}: {difference.what}{how_much}")
+    told = f"{where} {difference.record_id}: {difference.what}{how_much}"
+    click.echo(f"DIFFERS  {one_line(told)}")
 
 
 def _summary(report: BooksReport) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from server.cli.answers import one_line
 from server.cli.operate import (
     encryption_of,
     loaded_settings,
@@ -76,7 +77,7 @@ def show(event_key: str, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(event) | {"body": _body(event)}, indent=2))
         return
     for name, value in _as_json(event).items():
-        click.echo(f"{name:<20} {value}")
+        click.echo(f"{name:<20} {one_line(str(value))}")
     click.echo(f"\n{_body(event)}\n")
     if event.outcome is EventOutcome.NEEDS_REVIEW:
         click.echo(_what_to_do(event))
@@ -217,7 +218,7 @@ def _paragraph(same: Sequence[GatewayEvent]) -> str:
     ]
     lines = [event.received.key, f"    {'  '.join(filter(None, told))}", f"    {event.reason}"]
     lines += [f"    The same is told by {other.received.key}" for other in others]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _what_to_do(event: GatewayEvent) -> str:

@@ -6,7 +6,14 @@ from typing import Any, Final
 
 import click
 
-from server.cli.answers import money_json, money_text, print_fields, print_json, time_text
+from server.cli.answers import (
+    money_json,
+    money_text,
+    one_line,
+    print_fields,
+    print_json,
+    time_text,
+)
 from server.cli.operate import encryption_of, loaded_settings, opened_database
 from server.ledger.money import Money
 from server.ledger.records import GatewayEvent, Order, Topup, Transaction, Wallet, WalletState
@@ -188,4 +195,4 @@ def _print(record: Record, *, is_first: bool) -> None:
 def _shown(value: Any) -> str:  # noqa: ANN401 - a value of a record
     if isinstance(value, dict):
         return money_text(value["currency_code"], value["minor_units"])
-    return "" if value is None else str(value)
+    return "" if value is None else one_line(str(value))

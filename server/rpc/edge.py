@@ -300,10 +300,15 @@ def _metadata(context: Context) -> tuple[str | None, str, str]:
     for key, value in context.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str):
             authorization = value
-        elif key == _CORRELATION_ID and isinstance(value, str):
+        elif key == _CORRELATION_ID and isinstance(value, str) and _can_be_told(value):
             correlation_id = value[:_MAX_CORRELATION_ID]
         elif key == _WEBHOOK_SENDER and isinstance(value, str):
             sender = value[:_MAX_ADDRESS]
     if not correlation_id or has_card_number(correlation_id):
         correlation_id = secrets.token_hex(8)
     return authorization, correlation_id, sender
+
+
+def _can_be_told(correlation_id: str) -> bool:
+    """Tell whether gRPC sends it back: it takes from the wire what it refuses to send."""
+    return correlation_id.isascii() and correlation_id.isprintable()

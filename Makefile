@@ -163,6 +163,10 @@ format: $(INSTALLED) ## Format code and protos.
 	$(BIN)/ruff format
 	$(BIN)/buf format --write
 
+.PHONY: reference
+reference: $(INSTALLED) ## Write docs/reference anew from the code.
+	@for page in tests/*_reference.py; do echo "$$page"; $(BIN)/python "$$page" || exit 1; done
+
 .PHONY: clean
 clean: ## Remove .venv and everything that was built; the data of `make up` stays.
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

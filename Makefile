@@ -181,6 +181,10 @@ lock: $(INSTALLED) ## Lock what the image installs to the newest versions, with 
 	$(LOCK) --output-file deploy/requirements.txt pyproject.toml
 	$(LOCK) --output-file deploy/requirements-build.txt deploy/requirements-build.in
 
+.PHONY: reference
+reference: $(INSTALLED) ## Write docs/reference anew from the code.
+	@for page in tests/*_reference.py; do echo "$$page"; $(BIN)/python "$$page" || exit 1; done
+
 .PHONY: clean
 clean: ## Remove .venv and everything that was built; the data of `make up` stays.
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from server.rpc.cursors import Cursors
 from server.rpc.errors import RetryLater, RpcError
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
-_PACE_SECONDS: Final = 0.05
+_PACE_SECONDS: Final = 0.2
 """After a page the next one gathers so long: pages are larger under load, and cost less."""
 _RETRY_SECONDS: Final = 0.5
 _RETRY_AFTER_SECONDS: Final = 5.0

@@ -22,8 +22,8 @@ from server.store.connection import (
     store_errors,
 )
 
-PAGE: Final = 200
-"""Records in a page, at most."""
+_PAGE: Final = 1_000
+"""Changes in a page, at most; MongoDB makes it smaller where they are large."""
 _WAIT_MS: Final = 500
 _LOST: Final = frozenset({280, 286})
 """ChangeStreamFatalError: the token is of no commit here. ChangeStreamHistoryLost: it was."""
@@ -56,7 +56,7 @@ class ChangeStream:
             command, batch = self._opening(), "firstBatch"
         else:
             command = SON(
-                getMore=self._cursor_id, collection=_ALL, batchSize=PAGE, maxTimeMS=_WAIT_MS
+                getMore=self._cursor_id, collection=_ALL, batchSize=_PAGE, maxTimeMS=_WAIT_MS
             )
             batch = "nextBatch"
         with _stream_errors():
@@ -90,7 +90,7 @@ class ChangeStream:
         return SON(
             aggregate=1,
             pipeline=[{"$changeStream": start}, {"$match": self._condition}],
-            cursor={"batchSize": PAGE},
+            cursor={"batchSize": _PAGE},
         )
 
 

@@ -31,7 +31,7 @@ from server.feed import (
 )
 from server.ledger.records import TransactionType, WalletState
 from server.store import documents, schema
-from server.store.change_stream import PAGE, ChangeStream, changes_of, token_of
+from server.store.change_stream import ChangeStream, changes_of, token_of
 from server.store.connection import (
     BlockingDatabase,
     Database,
@@ -43,6 +43,8 @@ from server.store.encryption import NO_ENCRYPTION, Encryption
 
 _Result = TypeVar("_Result")
 
+_PAGE: Final = 200
+"""Entries of the past in a page: so many fit one answer, whatever notes they have."""
 _ENTRIES: Final[dict[WalletEventType, Document]] = {
     WalletEventType.TOPUP_CREDITED: {"type": TransactionType.TOPUP.value},
     WalletEventType.TOPUP_REVERSED: {
@@ -158,7 +160,7 @@ class MongoEventReader:
             _, moment = self._snapshot([{"$limit": 1}], None)
             return Page([], LivePosition(moment=moment))
         query = {"$and": [entries, {"_id": {"$gt": position.last_id}}]}
-        page: list[Document] = [{"$match": query}, {"$sort": {"_id": 1}}, {"$limit": PAGE}]
+        page: list[Document] = [{"$match": query}, {"$sort": {"_id": 1}}, {"$limit": _PAGE}]
         try:
             found, moment = self._snapshot(page, position.moment)
         except MomentGone:
@@ -176,7 +178,7 @@ class MongoEventReader:
                 moment=moment,
             )
             told.append(Told(self._only_wanted(events_of(entry)), position))
-        if len(found) < PAGE:
+        if len(found) < _PAGE:
             return Page(told, LivePosition(moment=moment))
         return Page(told, position)
 

@@ -38,7 +38,7 @@ _ANSWER_MARGIN_SECONDS: Final = 0.05
 Method = Callable[[Any, Call], Awaitable[Message]]
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
-Handle = Callable[[Any, Any], Awaitable[Message]]
+Handle = Callable[[Any, Any], Awaitable[Any]]
 Around = Callable[[Handle, str, str], Handle]
 """Encloses how a method of a service is handled."""
 

@@ -30,18 +30,18 @@ class Tracing:
     def __init__(self, tracer: trace.Tracer) -> None:
         self.tracer = tracer
 
-    @contextmanager
-    def call(self, service: str, method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
+    def call(
+        self, service: str, method: str, metadata: Mapping[str, str]
+    ) -> AbstractContextManager[Span]:
         """Trace a call to this server, as a part of the caller's trace where it names one."""
-        with self.tracer.start_as_current_span(
+        return self.tracer.start_as_current_span(
             f"{service}/{method}",
             context=propagate.extract(metadata),
             kind=SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
             record_exception=False,
             set_status_on_exception=False,
-        ) as span:
-            yield span
+        )
 
     def origin(self) -> SpanContext | None:
         """Return what names the span of this moment; None where nothing is recorded."""

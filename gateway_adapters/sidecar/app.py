@@ -209,14 +209,14 @@ class _Sidecar:
             return json_refusal(refused.refusal)
         correlation_id = secrets.token_hex(16)
         log = log.bind(correlation_id=correlation_id)
-        try:
-            with self._tracing.webhook(webhook.gateway) as trace:
-                metadata = (("x-webhook-sender", remote), *trace)
+        with self._tracing.webhook(webhook.gateway) as trace:
+            metadata = (("x-webhook-sender", remote), *trace)
+            try:
                 answer = await self._forward(webhook, correlation_id, give_up_at, metadata)
-        except grpc.aio.AioRpcError as error:
-            response = _failure(error, log)
-        else:
-            response = _success(answer, log)
+            except grpc.aio.AioRpcError as error:
+                response = _failure(error, log)
+            else:
+                response = _success(answer, log)
         response.headers["X-Correlation-Id"] = correlation_id
         return response
 

@@ -47,7 +47,7 @@ Method = Callable[[Any, Call], Any]
 """A method of the servicer: its answer to be awaited or, of a stream, its answers one by one."""
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
-Handle = Callable[[Any, Any], Awaitable[Message | None]]
+Handle = Callable[[Any, Any], Awaitable[Any]]
 Around = Callable[[Handle, str, str], Handle]
 """Encloses how a method of a service is handled."""
 

@@ -1,15 +1,14 @@
 """The span around a call: it ends as the call does, with the reason of the contract."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.trace import Span
 
+from server.rpc.edge import Handle
 from server.tracing import Tracing, fail_span
 
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
@@ -20,13 +19,11 @@ _FAULTS_OF_OURS: Final = frozenset(
 )
 """Any other code is an answer, and no error of the span."""
 
-Handle = Callable[[Any, Any], Awaitable[Message | None]]
-
 
 def traced(handle: Handle, service: str, method: str, tracing: Tracing) -> Handle:
     """Put a span around the handling of a method."""
 
-    async def handle_traced(request: Any, context: Any) -> Message | None:  # noqa: ANN401 - as gRPC has it
+    async def handle_traced(request: Any, context: Any) -> Any:  # noqa: ANN401 - as gRPC has it
         metadata = {
             key: value
             for key, value in context.invocation_metadata() or ()

@@ -254,7 +254,13 @@ def topup_document(topup: Topup) -> Document:
         "version": Int64(topup.version),
         **_idempotency_fields(topup.idempotency),
     }
-    for name in _TOPUP_TEXTS:
+    for name in (
+        "gateway_order_id",
+        "gateway_payment_id",
+        "transaction_id",
+        "failure_reason",
+        "return_url",
+    ):
         if value := getattr(topup, name):
             document[name] = value
     if topup.pay_order is not None:
@@ -398,23 +404,6 @@ _EVENT_TEXTS = (
     "gateway_payment_id",
     "gateway_reversal_id",
 )
-_TOPUP_TEXTS = (
-    "gateway_order_id",
-    "gateway_payment_id",
-    "transaction_id",
-    "failure_reason",
-    "return_url",
-)
-OPTIONAL_EVENT_FIELDS = frozenset({*_EVENT_TEXTS, "currency", "amount", "resolution"})
-"""What an event's document may have or not."""
-OPTIONAL_TOPUP_FIELDS = frozenset(
-    {
-        *_TOPUP_TEXTS,
-        *("pay_order", "pay_order_outcome", "checkout", "poll_time", "poll_attempts"),
-        *("reversals", "metadata"),
-    }
-)
-"""What a top-up's document may have or not."""
 _TRANSACTION_TEXTS = (
     "order_id",
     "topup_id",

@@ -226,8 +226,7 @@ def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
         if version is None:
             inserts.append(document)
         else:
-            guard = {"version": version}
-            updates.append(_replacement(document, guard, documents.OPTIONAL_TOPUP_FIELDS))
+            updates.append(_replacement(document, {"version": version}))
     return inserts, updates
 
 
@@ -236,26 +235,15 @@ def _event_writes(read: _Read, changes: ChangeSet) -> Writes:
     for key, event in changes.events.items():
         document = documents.event_document(event)
         if key in read.events:
-            guard = {"outcome": EventOutcome.NEEDS_REVIEW.value}
-            updates.append(_replacement(document, guard, documents.OPTIONAL_EVENT_FIELDS))
+            updates.append(_replacement(document, {"outcome": EventOutcome.NEEDS_REVIEW.value}))
         else:
             inserts.append(document)
     return inserts, updates
 
 
-def _replacement(
-    document: Document, guard: Document, optional: frozenset[str] = frozenset()
-) -> Document:
-    """Write a document of ours anew, if it still is what was read.
-
-    `optional` fields that it has not are removed. What this release does not know stays: a later
-    one may have written it, and both serve at once while one replaces the other.
-    """
-    update = {"$set": {name: value for name, value in document.items() if name != "_id"}}
-    gone = optional - document.keys()
-    if gone:
-        update["$unset"] = dict.fromkeys(gone, "")
-    return {"q": {"_id": document["_id"], **guard}, "u": update}
+def _replacement(document: Document, guard: Document) -> Document:
+    """Replace a whole document that is ours, if it still is what was read."""
+    return {"q": {"_id": document["_id"], **guard}, "u": document}
 
 
 def _any_of(values: Iterable[str]) -> Document:

@@ -262,7 +262,13 @@ def topup_document(topup: Topup) -> Document:
         "failure_version": Int64(topup.failure_version),
         **_idempotency_fields(topup.idempotency),
     }
-    for name in _TOPUP_TEXTS:
+    for name in (
+        "gateway_order_id",
+        "gateway_payment_id",
+        "transaction_id",
+        "failure_reason",
+        "return_url",
+    ):
         if value := getattr(topup, name):
             document[name] = value
     document |= _pay_order_fields(topup)
@@ -426,16 +432,6 @@ _TOPUP_TEXTS = (
     "failure_reason",
     "return_url",
 )
-OPTIONAL_EVENT_FIELDS = frozenset({*_EVENT_TEXTS, "currency", "amount", "resolution"})
-"""What an event's document may have or not."""
-OPTIONAL_TOPUP_FIELDS = frozenset(
-    {
-        *_TOPUP_TEXTS,
-        *("pay_order", "pay_order_outcome", "checkout", "poll_time", "poll_attempts"),
-        *("reversals", "metadata", "passed_limits", "is_new_failure"),
-    }
-)
-"""What a top-up's document may have or not."""
 _TRANSACTION_TEXTS = (
     "order_id",
     "topup_id",

@@ -58,9 +58,8 @@ class _Read:
 
     wallet_versions: dict[WalletKey, int] = field(default_factory=dict)
     topup_versions: dict[str, int] = field(default_factory=dict)
-    topups: dict[str, Document] = field(default_factory=dict)
     standing_versions: dict[str, int] = field(default_factory=dict)
-    events: dict[str, Document] = field(default_factory=dict)
+    events: set[str] = field(default_factory=set)
     orders: dict[str, Order] = field(default_factory=dict)
     order_guards: dict[str, Document] = field(default_factory=dict)
 
@@ -235,7 +234,6 @@ def _load_topups(moment: Moment, needs: Needs, state: State, read: _Read) -> Non
         state.topups[topup.topup_id] = topup
         state.topups_by_key[topup.idempotency.key] = topup
         read.topup_versions[topup.topup_id] = topup.version
-        read.topups[topup.topup_id] = document
 
 
 def _load_credits(moment: Moment, payments: set[GatewayPaymentKey], state: State) -> None:
@@ -255,7 +253,7 @@ def _load_events(moment: Moment, events: set[str], state: State, read: _Read) ->
     for document in moment.found(schema.EVENTS, {"_id": _any_of(events)}):
         event = documents.read_event(document)
         state.events[event.received.key] = event
-        read.events[event.received.key] = document
+        read.events.add(event.received.key)
 
 
 Writes = tuple[list[Document], list[Document]]
@@ -264,13 +262,13 @@ Writes = tuple[list[Document], list[Document]]
 def _by_version(
     changed: Iterable[tuple[Document, int | None]],
 ) -> Writes:
-    """Insert documents that were not there, update those that were read with a version."""
+    """Insert documents that were not there, replace those that were read with a version."""
     inserts, updates = [], []
     for document, version in changed:
         if version is None:
             inserts.append(document)
         else:
-            updates.append(_update(document, {"version": version}))
+            updates.append(_replacement(document, {"version": version}))
     return inserts, updates
 
 
@@ -289,24 +287,14 @@ def _standing_writes(read: _Read, changes: ChangeSet) -> Writes:
 
 
 def _topup_writes(read: _Read, changes: ChangeSet) -> Writes:
-    inserts, updates = [], []
+    written = []
     for topup_id, topup in changes.topups.items():
         document = documents.topup_document(topup)
         version = read.topup_versions.get(topup_id)
-        if version is None:
-            inserts.append(document)
-        else:
-            if topup.failure_version > version:
-                document["is_new_failure"] = True  # for the event feed: the next write drops it
-            updates.append(
-                _replacement(
-                    document,
-                    {"version": version},
-                    read.topups[topup_id],
-                    documents.OPTIONAL_TOPUP_FIELDS,
-                )
-            )
-    return inserts, updates
+        if version is not None and topup.failure_version > version:
+            document["is_new_failure"] = True  # for the event feed: the next write drops it
+        written.append((document, version))
+    return _by_version(written)
 
 
 def _transaction_inserts(changes: ChangeSet) -> list[Document]:
@@ -336,31 +324,15 @@ def _event_writes(read: _Read, changes: ChangeSet) -> Writes:
     for key, event in changes.events.items():
         document = documents.event_document(event)
         if key in read.events:
-            guard = {"outcome": EventOutcome.NEEDS_REVIEW.value}
-            before = read.events[key]
-            updates.append(_replacement(document, guard, before, documents.OPTIONAL_EVENT_FIELDS))
+            updates.append(_replacement(document, {"outcome": EventOutcome.NEEDS_REVIEW.value}))
         else:
             inserts.append(document)
     return inserts, updates
 
 
-def _update(document: Document, guard: Document) -> Document:
-    """Write all fields of ours anew, if the document still is what was read."""
-    fields = {name: value for name, value in document.items() if name != "_id"}
-    return {"q": {"_id": document["_id"], **guard}, "u": {"$set": fields}}
-
-
-def _replacement(
-    document: Document, guard: Document, before: Document, optional: frozenset[str]
-) -> Document:
-    """Write a document whole, if it still is what was read, for fields that it has no longer.
-
-    These are `optional`. What this release does not know stays as it was before: a later one may
-    have written it, and both serve at once while one replaces the other.
-    """
-    known = document.keys() | optional
-    unknown = {name: value for name, value in before.items() if name not in known}
-    return {"q": {"_id": document["_id"], **guard}, "u": document | unknown}
+def _replacement(document: Document, guard: Document) -> Document:
+    """Replace a whole document that is ours, if it still is what was read."""
+    return {"q": {"_id": document["_id"], **guard}, "u": document}
 
 
 def _any_of(values: Iterable[str]) -> Document:

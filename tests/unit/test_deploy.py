@@ -24,7 +24,9 @@ KUBERNETES: Final = DEPLOY / "kubernetes"
 BIN: Final = Path(sys.executable).parent
 VERSIONS: Final = ("1.30.0", "1.37.0")
 """The oldest and the newest Kubernetes that the manifests are checked against."""
-VARIABLES: Final = {f"WALLET_{name.upper()}" for name in Settings.model_fields}
+TRANSPORT: Final = {f"WALLET_{name}_PLAINTEXT" for name in ("GRPC", "METRICS", "SIDECAR")}
+"""Where plaintext is spoken, for releases that ask to be told; others take no notice of them."""
+VARIABLES: Final = TRANSPORT | {f"WALLET_{name.upper()}" for name in Settings.model_fields}
 
 Document = dict[str, Any]
 

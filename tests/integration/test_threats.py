@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from test_audit import verified
 from test_books import busy_customer, entry_of, found_of
 from test_secrets_stay_secret import texts_of
+from test_wallet_tokens import proof, started, token_of
 
 from command_line import run_in_process
 from harness import (
@@ -155,17 +156,30 @@ async def test_threat_stolen_checkout_proof(side: Side) -> None:
     """A proof of a victim's payment credits neither a thief's top-up nor the thief."""
     victims = await side.initiate(await side.harness.customer(), 100)
     thiefs = await side.initiate(await side.harness.customer(), 100)
-    proof = (await side.pay(victims)).proof
+    stolen = (await side.pay(victims)).proof
 
-    assert (await refusal_of(side.harness.verify(thiefs, **proof))).reason == "PROOF_INVALID"
+    assert (await refusal_of(side.harness.verify(thiefs, **stolen))).reason == "PROOF_INVALID"
     request = service.VerifyTopupRequest(
-        customer_id=thiefs.customer_id, topup_id=victims.topup_id, **proof
+        customer_id=thiefs.customer_id, topup_id=victims.topup_id, **stolen
     )
     refused = await refusal_of(side.harness.call("VerifyTopup", request))
     assert refused.reason == "TOPUP_NOT_FOUND"
 
     assert await amounts(side, thiefs) == []
-    assert (await side.harness.verify(victims, **proof)).topup.state == CREDITED
+    assert (await side.harness.verify(victims, **stolen)).topup.state == CREDITED
+
+
+@pytest.mark.parametrize("wallet", ["google_pay", "apple_pay"])
+async def test_threat_stolen_wallet_token(mongodb_uri: str, wallet: str) -> None:
+    """A token of Google Pay or Apple Pay that was read on its way pays no second top-up."""
+    uri = with_database(mongodb_uri, unique("threats_wallet"))
+    async with running_harness(uri, has_wallets=True) as phones:
+        victims, thiefs = await started(phones, wallet), await started(phones, wallet)
+        stolen = proof(wallet, await token_of(phones, wallet))
+        assert (await phones.verify(victims, **stolen)).topup.state == CREDITED
+
+        assert (await refusal_of(phones.verify(thiefs, **stolen))).reason == "PROOF_INVALID"
+        assert await phones.balance(thiefs.customer_id, "USD") == 0
 
 
 async def test_threat_repeated_payment_with_another_amount(harness: Harness) -> None:
@@ -323,14 +337,14 @@ async def test_threat_stolen_backup(shop: Service) -> None:
     """Who reads the whole database finds no secret, token, proof or signature to go on with."""
     razorpay, harness = shop.razorpay, shop.harness
     topup = await razorpay.initiate(await harness.customer(), 100)
-    proof = (await razorpay.pay(topup)).proof
-    await harness.verify(topup, **proof)
+    given = (await razorpay.pay(topup)).proof
+    await harness.verify(topup, **given)
     letter = await razorpay.letter(topup, razorpay.captured)
     await razorpay.deliver(letter)
     secrets = [
         KEY_SECRET,
         CLIENT_SECRET,
-        proof["razorpay"].signature,
+        given["razorpay"].signature,
         letter.headers["X-Razorpay-Signature"],
         harness.sidecar_token,
         harness.metadata[0][1],

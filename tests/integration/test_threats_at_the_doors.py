@@ -1,4 +1,4 @@
-"""Each threat to the doors and the ways out in the threat model, tried over real sockets.
+"""Each threat to the doors in the threat model, tried over real sockets.
 
 A test has the name of its row in `docs/concepts/threat-model.md`.
 """
@@ -8,23 +8,19 @@ import base64
 import gzip
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import stat
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from pydantic import SecretStr
-from test_apple_pay_sheet import by_apple, create
 from test_rpc_limits import PREFACE, SETTINGS, connection, frame, frames
 from test_sidecar_connections import HEAD, QUICK, client, is_served, sidecar_with
 from test_sidecar_limits import ATTACKER, GATEWAY, RATES, sender, sidecar_before
 from test_token_keys import NO_KEYS
-from test_transport import CONNECTED, NO_CONNECTION, answer_of, running_secure
 
-from certificate_bench import DAY, Authority, channel_credentials
 from command_line import run_in_process
 from gateway_adapters.sidecar import ConnectionLimits
 from harness import (
@@ -35,11 +31,9 @@ from harness import (
     bearer,
     event_of,
     eventually,
-    jwt_keys,
     outcomes_of,
     payment_of,
     refusal_of,
-    running_harness,
     signature_of,
     token,
     unique,
@@ -59,17 +53,10 @@ END_HEADERS, END_STREAM = 4, 1
 OPERATORS = ['{"$gt": ""}', "$where", "$gt", "{}", "[]", "a\x00b", "*", ".*", "' || 1"]
 
 
-@asynccontextmanager
-async def a_place() -> AsyncIterator[tuple[str, list[object]]]:
-    """A port of this machine that nobody has to come to; give its host:port, and who came."""
-    visits: list[object] = []
-
-    def noted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visits.append(writer.get_extra_info("peername"))
-        writer.close()
-
-    async with await asyncio.start_server(noted, "127.0.0.1", 0) as server:
-        yield "{}:{}".format(*server.sockets[0].getsockname()), visits
+def modes_of_sockets_folders(folder: Path) -> set[int]:
+    """Return who may do what in the folders within a folder in which there are sockets."""
+    sockets = (found for found in folder.glob("*/*") if found.is_socket())
+    return {stat.S_IMODE(found.parent.stat().st_mode) for found in sockets}
 
 
 def on_stream(kind: int, flags: int, payload: bytes) -> bytes:
@@ -326,6 +313,13 @@ async def test_threat_secret_in_an_answer_or_log(mongodb_uri: str, tmp_path: Pat
     assert [text for text in (*lines, *said) if any(secret in text for secret in secrets)] == []
 
 
+async def test_threat_other_user_of_the_machine(mongodb_uri: str, tmp_path: Path) -> None:
+    """What workers tell each other passes where nobody but their own user may look."""
+    uri = with_database(mongodb_uri, unique("workers"))
+    async with serving(uri, "--workers", "2", TMPDIR=str(tmp_path)):
+        assert modes_of_sockets_folders(tmp_path) == {stat.S_IRWXU}
+
+
 async def test_threat_metrics_and_health(harness: Harness) -> None:
     """Who reads metrics and health learns of no customer, order, secret or address inside."""
     customer = await harness.customer(100)
@@ -358,88 +352,3 @@ async def test_threat_reflection(harness: Harness) -> None:
             await stub.ServerReflectionInfo(asked).read()
 
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-# The ways out, and what passes by.
-
-
-async def test_threat_certificate_url(harness: Harness) -> None:
-    """A webhook of PayPal cannot have the server fetch a certificate from elsewhere."""
-    async with a_place() as (address, visits):
-        for url in (f"http://{address}/v1/notifications/certs/CERT-1", f"https://{address}/"):
-            answer = await refusal_over_http(
-                harness,
-                b"{}",
-                gateway="paypal",
-                Paypal_Transmission_Id="69cd13f0-d67a-11e5-baa3-778b53f4ae55",
-                Paypal_Transmission_Time="2026-11-25T01:00:00Z",
-                Paypal_Transmission_Sig=base64.b64encode(bytes(256)).decode(),
-                Paypal_Auth_Algo="SHA256withRSA",
-                Paypal_Cert_Url=url,
-            )
-            assert answer == (401, "SIGNATURE_INVALID")
-    assert visits == []
-
-
-async def test_threat_validation_url(mongodb_uri: str) -> None:
-    """An app cannot have the merchant's certificate shown to anybody but Apple."""
-    uri = with_database(mongodb_uri, unique("threats_apple"))
-    async with running_harness(uri, has_wallets=True) as shop, a_place() as (address, visits):
-        topup = await by_apple(shop)
-        for url in (
-            f"https://{address}/paymentservices/startSession",
-            f"https://apple-pay-gateway.apple.com@{address}/paymentservices/startSession",
-        ):
-            refused = await refusal_of(create(shop, topup, validation_url=url))
-            assert (refused.reason, refused.fields) == ("INVALID_ARGUMENT", ("validation_url",))
-    assert visits == []
-
-
-async def test_threat_redirect(harness: Harness) -> None:
-    """What the key server answers cannot lead the server on to a host inside."""
-    known, unknown = SigningKey("known"), SigningKey("unknown")
-    keys = SecretStr(json.dumps({"keys": [known.public()]}))
-    async with running_key_server() as publisher, a_place() as (address, visits):
-        publisher.status, publisher.headers = 302, {"Location": f"http://{address}/keys"}
-        async with trusting(harness, jwt_keys=keys, jwt_keys_url=publisher.url) as server:
-            assert await server.says(unknown.token()) == "TOKEN_INVALID"
-            assert await server.says(known.token()) == LET_IN
-        assert publisher.asked > 0
-    assert visits == []
-
-
-@pytest.mark.parametrize(
-    ("command", "variable"),
-    [("serve", "WALLET_GRPC_ADDRESS"), ("sidecar", "WALLET_SIDECAR_ADDRESS")],
-)
-async def test_threat_plaintext_beyond_loopback(
-    tmp_path: Path, command: str, variable: str
-) -> None:
-    """Neither process starts where somebody could listen, and each names what allows it."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "WALLET_MONGODB_URI": "mongodb://127.0.0.1:1/wallet_payment",
-        "WALLET_SIDECAR_TOKEN": token(),
-        "WALLET_JWT_ALGORITHMS": "HS256",
-        "WALLET_JWT_KEYS": json.dumps(jwt_keys()),
-        variable: "0.0.0.0:0",
-    }
-    _, errors = await run_in_process(command, environment=environment, folder=tmp_path, status=2)
-    assert variable.replace("ADDRESS", "PLAINTEXT") in errors
-
-
-async def test_threat_bad_certificate(harness: Harness, tmp_path: Path) -> None:
-    """Without TLS, without a certificate, or with a bad one nobody gets a connection."""
-    async with running_secure(harness, tmp_path) as secure:
-        roots, issue = secure.authority.pem, secure.authority.issue
-        for shown in (
-            None,
-            issue("late", begins=-2 * DAY, ends=-DAY),
-            issue("early", begins=DAY, ends=2 * DAY),
-            Authority().caller("order-service"),
-        ):
-            assert await secure.attempt(channel_credentials(roots, shown)) == NO_CONNECTION
-        async with grpc.aio.insecure_channel(secure.target) as channel:
-            stub = service_grpc.WalletPaymentServiceStub(channel)
-            assert await answer_of(stub) == NO_CONNECTION
-        assert await secure.attempt(channel_credentials(roots, secure.caller)) == CONNECTED

@@ -184,12 +184,18 @@ async def test_threat_line_breaks_in_ids(
         return bool(await harness.database.integration_logs.count_documents(query) == 3)
 
     await eventually(written)
+    payer = await harness.customer(100)
+    paid = (await harness.pay(payer, 100)).payment.order_id
+    await harness.refund(payer, paid, reason=f"late{ended}")
     environment = {"PATH": os.environ["PATH"], "WALLET_MONGODB_URI": mongodb_uri}
-    output, _ = await run_in_process(
-        *("audit", "search", "--customer", customer), environment=environment, folder=tmp_path
-    )
-    assert len(output.splitlines()) == 3
-    assert output.replace("\n", "").isprintable()
+    printed = [
+        await run_in_process(*command, environment=environment, folder=tmp_path)
+        for command in (("audit", "search", "--customer", customer), ("status", paid))
+    ]
+    assert len(printed[0][0].splitlines()) == 3
+    assert all(output.replace("\n", "").isprintable() for output, _ in printed)
+    assert not any(line.startswith("2026-01-01") for line in printed[1][0].splitlines())
+    assert "late\\u000d\\u000a2026-01-01" in printed[1][0]
 
 
 async def test_threat_illegal_metadata(harness: Harness) -> None:

@@ -1,6 +1,9 @@
 """Keys that sign tokens in tests, a key server to publish them, and a server that trusts them."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -79,6 +82,17 @@ def replace_file(file: Path, text: str) -> None:
     made = file.with_suffix(".new")
     made.write_text(text)
     made.replace(file)
+
+
+def forged(header: dict[str, Any], claims: dict[str, Any], key: bytes | None) -> str:
+    """Return a token with any header, signed by HMAC with any bytes, or not at all."""
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+        for part in (header, claims)
+    ]
+    message = b".".join(parts)
+    signature = b"" if key is None else hmac.digest(key, message, hashlib.sha256)
+    return (message + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
 class KeyServer:

@@ -36,6 +36,7 @@ from gateway_adapters.sidecar.connections import (
     GuardedRunner,
     connections_middleware,
 )
+from gateway_adapters.sidecar.http_log import HttpLog
 from gateway_adapters.sidecar.limits import SidecarLimits, SidecarRates, TooMany
 from gateway_adapters.sidecar.remote import TrustedProxies
 from gateway_adapters.sidecar.requests import (
@@ -125,6 +126,7 @@ def sidecar_runner(app: web.Application) -> web.AppRunner:
         lingering_time=_LINGERING_SECONDS,
         shutdown_timeout=_SHUTDOWN_SECONDS,
         access_log=None,
+        logger=HttpLog(),
     )
 
 

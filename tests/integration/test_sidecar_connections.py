@@ -261,6 +261,20 @@ async def test_a_head_that_can_be_read_in_two_ways_is_refused(address: str, head
     assert answer.count(b"HTTP/1.") == 1
 
 
+async def test_heads_that_are_no_http_fill_no_log(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many come, the log says now and then that they do, and quotes nothing of them."""
+    for _ in range(30):
+        async with client(address) as attacker:
+            attacker.send(HEAD + b"Content-Length: 2\r\nContent-Length: of-the-attacker\r\n\r\n{}")
+            assert (await attacker.answer()).startswith(b"HTTP/1.0 400 ")
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "malformed_requests" in caplog.text
+    assert "of-the-attacker" not in caplog.text
+
+
 async def test_a_name_of_a_gateway_cannot_write_into_an_answer(address: str) -> None:
     """Line breaks in a path stay out of the answer's head and of the log's lines."""
     async with client(address) as attacker:

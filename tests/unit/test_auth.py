@@ -1,9 +1,5 @@
 """Tokens at the edge, over real gRPC: who is let in, and with what scope to which method."""
 
-import base64
-import hashlib
-import hmac
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gateway_adapters.rate_limit import Rates, private_table
 from harness import Refused, bearer, refusal_of
+from key_bench import forged
 from server.access.trust import TrustedKeys, VerificationKey
 from server.audit import AuditEntry
 from server.metrics import Metrics
@@ -90,17 +87,6 @@ def claims_of(**claims: Any) -> dict[str, Any]:
         "scope": " ".join(sorted(SCOPES)),
     } | claims
     return {name: value for name, value in given.items() if value is not None}
-
-
-def forged(header: dict[str, Any], claims: dict[str, Any], key: bytes | None) -> str:
-    """Return a token with any header, signed by HMAC with any bytes, or not at all."""
-    parts = [
-        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
-        for part in (header, claims)
-    ]
-    message = b".".join(parts)
-    signature = b"" if key is None else hmac.digest(key, message, hashlib.sha256)
-    return (message + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from server.cli.demo import DemoFailed, run_demo
 from server.cli.development import development_settings
 from server.cli.doctor import doctor
 from server.cli.environment import Environment, running_environment
+from server.cli.import_wallets import import_
 from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
 from server.cli.reconcile import reconcile
@@ -35,6 +36,7 @@ from server.cli.statement import statement
 from server.cli.statement_forms import StatementBroken
 from server.cli.status import status
 from server.cli.tokens import all_scopes, make_token
+from server.cli.wallet_file import BadWalletFile
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
 from server.ledger.money import Money
@@ -58,6 +60,7 @@ _EXPECTED = (
     ReviewRefused,
     BadKeyFile,
     BadStateFile,
+    BadWalletFile,
     BadSealFile,
     NotToBeSealed,
     BooksDiffer,
@@ -78,6 +81,7 @@ def cli() -> None:
 
 cli.add_command(audit)
 cli.add_command(books)
+cli.add_command(import_)
 cli.add_command(keys)
 cli.add_command(review)
 cli.add_command(reconcile)

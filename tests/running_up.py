@@ -69,7 +69,11 @@ async def running_up(data_dir: Path) -> AsyncIterator[Up]:
     try:
         yield Up(
             process,
-            environment | {"WALLET_SERVER_TARGET": found["gRPC"]},
+            environment
+            | {
+                "WALLET_SERVER_TARGET": found["gRPC"],
+                "WALLET_SANDBOX_ADDRESS": found["sandbox gateway"].removeprefix("http://"),
+            },
             {
                 "127.0.0.1:50051": found["gRPC"],
                 "http://127.0.0.1:8080": found["webhooks"].removesuffix("/webhooks/razorpay"),

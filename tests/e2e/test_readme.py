@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pasted import blocks_of
 from running_up import BIN, ROOT, Up, running_up
 
 
@@ -15,14 +16,6 @@ async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
     """Everything, started by the command that the README names."""
     async with running_up(tmp_path_factory.mktemp("up")) as up:
         yield up
-
-
-def blocks_of(document: str) -> list[str]:
-    """Return what a document gives to paste."""
-    found: list[str] = re.findall(
-        r"^```bash\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL
-    )
-    return found
 
 
 async def test_each_line_of_the_readme_works_when_pasted(up: Up) -> None:

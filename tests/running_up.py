@@ -38,14 +38,6 @@ class Up:
         return output.decode()
 
 
-def blocks_of(document: str) -> list[str]:
-    """Return what a document gives to paste."""
-    found: list[str] = re.findall(
-        r"^```bash\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL
-    )
-    return found
-
-
 @asynccontextmanager
 async def running_up(data_dir: Path) -> AsyncIterator[Up]:
     """Run everything by the command that the README names, as long as the context lasts."""

@@ -11,37 +11,19 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from server.config.access import AccessSettings
-from server.config.exposure import ExposureSettings, OptionalRate, RatesOfMethods
-from server.config.gateways import GatewaySettings
-from server.config.places import PlaceSettings
+from server.config.exposure import OptionalRate, RatesOfMethods
 from server.config.settings import Settings
-from server.config.transport import TransportSettings
-from server.config.trust import TrustSettings
 from server.config.values import (
-    CommaSeparated,
     Email,
     HostAndPort,
     OptionalHostAndPort,
     PhoneNumber,
     PresentFile,
-    SecretList,
 )
-from server.config.watch import WatchSettings
-from server.config.work import WorkSettings
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 
-GROUPS: Final[dict[str, type[BaseSettings]]] = {
-    "Places": PlaceSettings,
-    "Transport": TransportSettings,
-    "Callers": AccessSettings,
-    "Keys": TrustSettings,
-    "Gateways": GatewaySettings,
-    "Limits and audit": ExposureSettings,
-    "Work": WorkSettings,
-    "Watching": WatchSettings,
-}
+GROUPS: Final[list[type[BaseSettings]]] = list(reversed(Settings.__bases__))
 
 _KINDS: Final[list[tuple[Any, str]]] = [
     (HostAndPort, "host:port"),
@@ -49,18 +31,14 @@ _KINDS: Final[list[tuple[Any, str]]] = [
     (PresentFile, "a file that is there"),
     (Email, "an email address"),
     (PhoneNumber, "a phone number"),
-    (CommaSeparated, "a list"),
-    (SecretList, "a list"),
     (RatesOfMethods, "a list of rates"),
     (OptionalRate, "a rate"),
     (bool, "true or false"),
     (int, "a whole number"),
     (float, "a number"),
     (Path, "a path"),
-    (SecretStr, "text"),
-    (str, "text"),
 ]
-"""How the settings' own kinds of values are told; whatever is not here tells itself."""
+"""How kinds of values are told; whatever is not here is a choice, a list or text."""
 
 
 def variables() -> list[str]:
@@ -70,10 +48,11 @@ def variables() -> list[str]:
 
 def page() -> str:
     """Return the whole page."""
-    return _TEXT.format(groups="\n".join(_group(*group) for group in GROUPS.items()))
+    return _TEXT.format(groups="\n".join(map(_group, GROUPS)))
 
 
-def _group(title: str, settings: type[BaseSettings]) -> str:
+def _group(settings: type[BaseSettings]) -> str:
+    title = settings.__name__.removesuffix("Settings")
     kinds = get_type_hints(settings, include_extras=True)
     lines = [
         f"## {title}\n\n{settings.__doc__}\n",
@@ -116,19 +95,19 @@ def _takes(kind: Any, field: FieldInfo) -> str:
     most = [one.le for one in field.metadata if isinstance(one, Le)]
     if least and most:
         told += f", {least[0]:,} to {most[0]:,}"
-    is_secret = kind in (SecretStr, SecretList)
+    is_secret = SecretStr in (field.annotation, *get_args(field.annotation))
     return f"**secret**: {told}" if is_secret else told
 
 
 def _kind(kind: Any, field: FieldInfo) -> str:
+    if choices := _pattern(field):
+        return " or ".join(f"`{choice}`" for choice in choices)
     for known, told in _KINDS:
-        if kind == known and not _pattern(field):
+        if kind == known:
             return told
     if get_origin(kind) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(kind))
-    if choices := _pattern(field):
-        return " or ".join(f"`{choice}`" for choice in choices)
-    return "a file that is there, or `system`"
+    return "a list" if get_origin(field.annotation) is tuple else "text"
 
 
 def _pattern(field: FieldInfo) -> list[str]:

@@ -26,6 +26,7 @@ from server.cli.doctor import doctor
 from server.cli.encryption import encryption
 from server.cli.environment import Environment, running_environment
 from server.cli.health import health
+from server.cli.import_wallets import import_
 from server.cli.keys import BadKeyFile, keys
 from server.cli.logs import configure_logs
 from server.cli.outgoing import NotTaken, outgoing
@@ -39,6 +40,7 @@ from server.cli.statement import statement
 from server.cli.statement_forms import StatementBroken
 from server.cli.status import status
 from server.cli.tokens import all_scopes, make_token
+from server.cli.wallet_file import BadWalletFile
 from server.cli.wallets import WalletRefused, wallet
 from server.commit.port import StoreUnavailable
 from server.config import Settings, SettingsError, load_settings
@@ -67,6 +69,7 @@ _EXPECTED = (
     BadKeyFile,
     WalletRefused,
     BadStateFile,
+    BadWalletFile,
     BadSealFile,
     NotToBeSealed,
     BooksDiffer,
@@ -87,6 +90,7 @@ def cli() -> None:
 
 cli.add_command(audit)
 cli.add_command(books)
+cli.add_command(import_)
 cli.add_command(keys)
 cli.add_command(outgoing)
 cli.add_command(review)

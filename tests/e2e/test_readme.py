@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from running_up import BIN, ROOT, Up, blocks_of, running_up
+from pasted import blocks_of
+from running_up import BIN, ROOT, Up, running_up
 
 
 @pytest.fixture(scope="module")

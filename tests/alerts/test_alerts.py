@@ -175,11 +175,23 @@ def a_certificate_will_run_out(metrics: Metrics) -> None:
     metrics.certificate_expires("grpc", datetime.now(UTC) + timedelta(days=10))
 
 
+def a_key_file_is_broken(metrics: Metrics) -> None:
+    """What stands in it now is no key set."""
+    metrics.renewal_failed("jwt_keys")
+
+
+def the_audit_cannot_be_written(metrics: Metrics) -> None:
+    """Entries wait, and MongoDB takes none."""
+    metrics.watch_audit(lambda: 10, lambda: True)
+
+
 ALONE: Final[dict[Callable[[Metrics], None], set[str]]] = {
     calls_are_slow: SLOWNESS,
     more_comes_than_is_committed: {"WalletQueueIsLong"},
     a_certificate_runs_out: {"WalletCertificateExpires", "WalletCertificateExpiresSoon"},
     a_certificate_will_run_out: {"WalletCertificateExpiresSoon"},
+    a_key_file_is_broken: {"WalletRenewalFails"},
+    the_audit_cannot_be_written: {"WalletAuditFails"},
 }
 
 

@@ -18,9 +18,13 @@ RUN_BY: Final = {
     "docs/guides/rotate-token-keys.md": "e2e/test_token_key_guide.py",
     "docs/guides/sandbox.md": "e2e/test_sandbox_guide.py",
     "docs/operation/audit.md": "e2e/test_guides.py",
+    "docs/operation/backup.md": "e2e/test_operation_pages.py",
     "docs/operation/command-line.md": "e2e/test_readme.py",
+    "docs/operation/deployment.md": "e2e/test_operation_pages.py",
     "docs/operation/rate-limits.md": "e2e/test_guides.py",
     "docs/operation/running.md": "e2e/test_readme.py",
+    "docs/operation/troubleshooting.md": "e2e/test_operation_pages.py",
+    "docs/operation/upgrade.md": "e2e/test_operation_pages.py",
 }
 """The test that runs a page's commands, all of them but for those that say why not."""
 

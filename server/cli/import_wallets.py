@@ -20,7 +20,7 @@ import click
 
 from server.cli.answers import money_text
 from server.cli.books_progress import Progress
-from server.cli.operate import loaded_settings, opened_ledger
+from server.cli.operate import encryption_of, loaded_settings, opened_ledger
 from server.cli.wallet_file import WalletToImport, read_wallet_file
 from server.commit.committer import Committer, wall_clock_ms
 from server.commit.errors import CommitError, Rejected
@@ -138,8 +138,9 @@ def wallets(file: Path, system: str, why: str, by: str, apply: bool, as_json: bo
 
 async def _run(done: _Import, wallets: Sequence[WalletToImport], *, apply: bool) -> None:
     """Look at each wallet, bring in what is missing, and look at it again in the ledger."""
-    async with opened_ledger(loaded_settings()) as (database, committer):
-        store = LedgerStore(database)
+    settings = loaded_settings()
+    async with opened_ledger(settings) as (database, committer):
+        store = LedgerStore(database, encryption_of(settings))
         with Progress(len(wallets), 0, is_shown=True, label="importing") as progress:
             for place, some in _in_parts(wallets):
                 standings = await _look(store, done, some)

@@ -1,6 +1,7 @@
 """`wallet-payment import wallets` as operators meet it: what is written, once, and what is not."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import os
@@ -137,6 +138,21 @@ async def test_what_was_broken_off_between_its_two_steps_is_gone_on_with(
 
     assert [entry["amount"] for entry in await migration.entries()] == [50]
     assert await migration.books.database[schema.EVENTS].count_documents({}) == 1
+    assert await migration.books_agree()
+
+
+async def test_what_is_encrypted_is_looked_up_all_the_same(migration: Migration) -> None:
+    """With keys, who and why are not readable in the database, and a repeat finds what is in."""
+    key = base64.b64encode(bytes(32)).decode()
+    migration.environment["WALLET_ENCRYPTION_KEYS"] = f"first:{key}"
+    asha = await migration.books.customer()
+    migration.write((asha, "INR", 50))
+
+    assert (await migration.report("--apply"))["imported_now"] == 1
+    assert (await migration.report("--apply"))["wallets"] == {"IMPORTED": 1}
+
+    (entry,) = await migration.entries()
+    assert "we move in" not in str(entry)
     assert await migration.books_agree()
 
 

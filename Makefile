@@ -84,9 +84,11 @@ protos: $(INSTALLED) ## Check the contract: style, comments, format, compatibili
 		$(BIN)/buf breaking --against '.git#ref=$(shell git rev-parse $(BASELINE) 2>/dev/null)'; \
 	else echo "buf breaking: there is no earlier contract to compare with"; fi
 
+TEST_PROCESSES ?= 3
+
 .PHONY: tests
-tests: $(INSTALLED) ## Run the tests.
-	$(BIN)/pytest
+tests: $(INSTALLED) ## Run the tests, in three processes: most of their time is waiting.
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 CHAOS_SECONDS ?= 300
 CHAOS_SEED ?= 1

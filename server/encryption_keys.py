@@ -41,7 +41,7 @@ def provided_encryption_keys(provider: str) -> tuple[EncryptionKey, ...]:
     try:
         provide = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
-        raise ValueError(f"there is no function {provider}, as in package.module:name") from None
+        raise ValueError("there is no such function, as in package.module:name") from None
     return read_encryption_keys(str(provide()))
 
 

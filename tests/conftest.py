@@ -1,10 +1,12 @@
 """Fixtures: one real MongoDB for the whole run, and one service on it."""
 
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from harness import Harness, running_harness
 from server.store.embedded import embedded_mongod
@@ -31,6 +33,17 @@ def pytest_report_header() -> list[str]:
         f"node: {NODE or 'not asked for, so tests/node is left out; see `make node-example`'}",
         f"promtool: {PROMTOOL or 'none here, so tests/alerts is left out; see `make alerts`'}",
     ]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """Undo what a command that ran in this process has done to the logs."""
+    root = logging.getLogger()
+    before, handlers, level = structlog.get_config(), root.handlers[:], root.level
+    yield
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from server.cli import answers
 from server.cli.answers import print_fields, print_json
 from server.cli.development import development_settings
 from server.cli.operate import loaded_settings
+from server.cli.server_link import server_channel
 from server.cli.tokens import make_token
 from server.config import Settings
 from server.ledger.money import Money
@@ -154,7 +155,7 @@ def _call(method: str, request: Message, key: str, *, as_json: bool) -> Any:  # 
         click.echo(f"{'idempotency key':<18} {key}", err=True)
 
     async def run() -> Any:  # noqa: ANN401 - a response
-        async with grpc.aio.insecure_channel(settings.server_target) as channel:
+        async with server_channel(settings) as channel:
             stub = service_grpc.WalletPaymentServiceStub(channel)
             return await getattr(stub, method)(request, metadata=metadata, timeout=_SECONDS)
 

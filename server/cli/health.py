@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.cli.answers import print_json
+from server.cli.server_link import server_channel
 from server.config import load_settings
 
 _SECONDS: Final = 3
@@ -18,11 +19,12 @@ _SECONDS: Final = 3
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def health(as_json: bool) -> None:
     """Ask WALLET_SERVER_TARGET by gRPC health whether it serves; exit status 1: it does not."""
-    target = load_settings().server_target
+    settings = load_settings()
+    target = settings.server_target
 
     async def run() -> str:
         request = health_pb2.HealthCheckRequest()
-        async with grpc.aio.insecure_channel(target) as channel:
+        async with server_channel(settings) as channel:
             try:
                 answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=_SECONDS)
             except grpc.aio.AioRpcError:

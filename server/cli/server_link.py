@@ -1,6 +1,8 @@
-"""The sidecar's way to the server: a channel, and another one when its certificates change."""
+"""The way to the server, by TLS where that is set up: a channel, anew when certificates change."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -9,9 +11,24 @@ import grpc
 from server.access.certificates import CertificateFiles, Certificates
 from server.access.watched_files import WatchedFiles
 from server.config import SYSTEM_ROOTS, Settings
+from server.metrics import Metrics
 
 WHAT: Final = "server_link"
 _LAST_CALLS_SECONDS: Final = 10.0
+
+
+@asynccontextmanager
+async def server_channel(settings: Settings) -> AsyncIterator[grpc.aio.Channel]:
+    """Give a channel for the few calls of a command, with the sidecar's certificate if it has one.
+
+    Raises:
+        Unusable: a certificate.
+    """
+    async with (
+        WatchedFiles(settings.reload_seconds, Metrics()) as files,
+        ServerLink(settings, files) as link,
+    ):
+        yield link.channel()
 
 
 class ServerLink:

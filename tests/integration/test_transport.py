@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from certificate_bench import DAY, LOOPBACK, Authority, Issued, channel_credentials, replace_file
+from command_line import run_in_process
 from harness import Harness, bearer, eventually, refused, token
 from key_bench import metric_at
 from payment_load import serving
@@ -133,6 +134,22 @@ async def test_only_a_good_certificate_gets_a_connection(secure: Secure) -> None
     assert await attempt(authority.issue("late", begins=-2 * DAY, ends=-DAY)) == NO_CONNECTION
     assert await attempt(authority.issue("early", begins=DAY, ends=2 * DAY)) == NO_CONNECTION
     assert await attempt(Authority().caller("order-service")) == NO_CONNECTION
+
+
+async def test_the_operators_commands_speak_tls_too(secure: Secure, tmp_path: Path) -> None:
+    """With roots and a certificate a command reaches the server, and without them it does not."""
+    certificate, key = secure.caller.write(tmp_path, "operator")
+    tls = {
+        "WALLET_SERVER_ROOTS": secure.authority.write(tmp_path, "roots"),
+        "WALLET_SIDECAR_CLIENT_CERTIFICATE": certificate,
+        "WALLET_SIDECAR_CLIENT_KEY": key,
+    }
+    target = {"WALLET_SERVER_TARGET": secure.target}
+    for given, told, status in ((tls, "SERVING", 0), ({}, "UNREACHABLE", 1)):
+        output, _ = await run_in_process(
+            "health", environment=target | given, folder=tmp_path, status=status
+        )
+        assert output == f"{told}\n"
 
 
 async def test_plaintext_gets_no_connection(secure: Secure) -> None:

@@ -13,6 +13,7 @@ from server.ledger.commands import (
     OpenTopup,
 )
 from server.ledger.decisions import Accepted
+from server.ledger.limits import NO_LIMITS, Limits
 from server.ledger.money import Money
 from server.ledger.records import (
     Checkout,
@@ -59,8 +60,8 @@ def create(number: int = 1, **changes: Any) -> CreateTopup:
 class World:
     """A ledger with one top-up, which is open for payment."""
 
-    def __init__(self, *, is_open: bool = True, **changes: Any) -> None:
-        self.ledger = Ledger()
+    def __init__(self, *, is_open: bool = True, limits: Limits = NO_LIMITS, **changes: Any) -> None:
+        self.ledger = Ledger(limits)
         decision = self.ledger.carry_out(create(**changes))
         assert isinstance(decision, Accepted)
         [self.topup_id] = self.ledger.topups

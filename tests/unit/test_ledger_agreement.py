@@ -288,6 +288,15 @@ ORDERS: dict[str, tuple[Callable[[Order], Order], list[Told]]] = {
         ),
         [],
     ),
+    "paid through a gateway, and refunded by its refunds alone": (
+        lambda order: replace(
+            order,
+            transaction_id="",
+            payment_method=OrderPaymentMethod.GATEWAY,
+            payment_state=OrderPaymentState.PAID,
+        ),
+        [],
+    ),
     "paid through a gateway, and less refunded than its refunds": (
         lambda order: replace(
             order,

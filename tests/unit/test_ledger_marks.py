@@ -6,7 +6,7 @@ from checked_ledger import Ledger
 from one_topup import CAPTURED, FAILED, NOW, World, create
 from server.ledger import chain
 from server.ledger.limits import Limits, WalletLimits
-from server.ledger.posting import Cause, empty_wallet, gateway_account, post
+from server.ledger.posting import Cause, counted, empty_wallet, gateway_account, post
 from server.ledger.records import (
     FreezeCause,
     TransactionType,
@@ -14,6 +14,7 @@ from server.ledger.records import (
     WalletKey,
     WalletState,
 )
+from server.ledger.usage import NO_USAGE
 
 LIMITS = Limits({"default": {"INR": WalletLimits(max_balance=150)}})
 ASHA = WalletKey("asha", "INR")
@@ -72,6 +73,15 @@ def test_an_entry_says_whether_it_froze_or_thawed_its_wallet() -> None:
     assert changed(wallet, -101)
     assert not changed(owing, 9)
     assert changed(owing, 10)
+
+
+def test_payments_and_top_ups_alone_count_in_a_wallets_usage() -> None:
+    """Both gross: what comes back or is put right by a person counts for nothing."""
+    usage = NO_USAGE.with_topup(7, NOW)
+    assert counted(usage, TransactionType.TOPUP, 5, NOW) == usage.with_topup(5, NOW) != usage
+    assert counted(usage, TransactionType.PAYMENT, -5, NOW) == usage.with_payment(5, NOW) != usage
+    for other in (TransactionType.REFUND, TransactionType.REVERSAL, TransactionType.ADJUSTMENT):
+        assert counted(usage, other, 5, NOW) == usage
 
 
 def test_ids_of_a_time_sort_between_its_bounds() -> None:

@@ -129,7 +129,10 @@ def _certificates(
             parsed.serial_number == signer_id.chosen["serial_number"].native
             and parsed.issuer.dump() == signer_id.chosen["issuer"].dump()
         )
-        certificate = x509.load_der_x509_certificate(parsed.dump())
+        try:
+            certificate = x509.load_der_x509_certificate(parsed.dump())
+        except x509.InvalidVersion:
+            raise ChainInvalid("A certificate is of a version that there is not.") from None
         (signers if is_signer else others).append(certificate)
     if len(signers) != 1:
         raise ChainInvalid("The signer's certificate is not among the signature's certificates.")

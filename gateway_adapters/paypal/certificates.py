@@ -164,7 +164,7 @@ def read_chain(pem: bytes) -> Chain:
     """
     try:
         chain = tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise SignatureInvalid("The webhook's certificate cannot be read.") from None
     if len(chain) > _MAX_CERTIFICATES:
         raise SignatureInvalid("The webhook's certificate comes with too many others.")

@@ -73,7 +73,7 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
     """
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Unusable("there is no certificate in PEM") from None
 
 

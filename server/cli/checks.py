@@ -108,7 +108,7 @@ def _certificates(settings: Settings) -> Iterator[tuple[str, x509.Certificate]]:
             if "-----BEGIN CERTIFICATE-----" not in text:
                 continue
             certificates = x509.load_pem_x509_certificates(text.encode())
-        except (ValueError, OSError):
+        except (ValueError, OSError, x509.InvalidVersion):
             continue
         for certificate in certificates:
             yield f"WALLET_{name.upper()}", certificate

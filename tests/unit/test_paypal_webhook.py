@@ -1,6 +1,7 @@
 """PayPal's webhooks: certificates from a real https server, signatures over the raw bytes."""
 
 import asyncio
+import base64
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway_adapters.gateway import GatewayUnavailable, MalformedEvent, SignatureInvalid
@@ -21,6 +23,7 @@ from gateway_adapters.paypal.certificates import (
     MAX_BYTES,
     MAX_KEPT,
     is_allowed,
+    read_chain,
 )
 from gateway_adapters.paypal.signature import read_transmission, signed_message
 from paypal_authority import NAME, NOW, Authority, Issued, serving
@@ -528,3 +531,12 @@ def test_the_published_vectors_give_the_published_message() -> None:
         )
         message = signed_message(transmission, case["body"].encode(), case["webhook_id"])
         assert message == case["signed_string"].encode()
+
+
+def test_a_certificate_of_a_version_that_there_is_not_cannot_be_read() -> None:
+    """Fuzzing found it: the library says so by an error of its own kind."""
+    der = bytearray(Authority().certificate.public_bytes(serialization.Encoding.DER))
+    der[der.index(bytes.fromhex("a003020102")) + 4] = 51
+    pem = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(der)
+    with pytest.raises(SignatureInvalid, match="cannot be read"):
+        read_chain(pem)

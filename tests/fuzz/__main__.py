@@ -34,6 +34,8 @@ class Round:
 def main(seconds: int, only: str, replay: Path | None) -> None:
     """Fuzz every target for some time; exits with 1 if something was found."""
     names = [name for name in TARGETS if only in name]
+    if not names:
+        raise click.UsageError(f"No target has {only!r} in its name: {', '.join(TARGETS)}.")
     if replay is not None:
         for name in names:
             click.echo(

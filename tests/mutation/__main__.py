@@ -35,6 +35,9 @@ _BASE_SECONDS: Final = 600
 def main(only: str, processes: int) -> None:
     """Try all mutants; list those that survive, and whether each is explained."""
     begun = time.monotonic()
+    chosen = [mutant for mutant in mutants() if re.search(only, mutant.name)]
+    if not chosen:
+        raise click.UsageError(f"There is no mutant in whose name {only!r} is found.")
     os.environ["WALLET_PROPERTY_EXAMPLES"] = _FEW_HISTORIES
     settings.register_profile(
         "mutants",
@@ -47,7 +50,6 @@ def main(only: str, processes: int) -> None:
     if _run_tests("--collect-only") != _SURVIVED or _wait(_fork(None, _BASE_SECONDS))[1]:
         raise click.ClickException("The tests fail without any mutant.")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    chosen = [mutant for mutant in mutants() if re.search(only, mutant.name)]
     survivors = _try_all(chosen, processes, 3 * round(used.ru_utime + used.ru_stime) + 10)
     click.echo(f"{len(chosen)} mutants in {time.monotonic() - begun:.0f} s")
     _judge(chosen, survivors, is_whole=not only)

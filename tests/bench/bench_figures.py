@@ -36,7 +36,8 @@ def part_of(
 
 def with_part(earlier: Figures, kind: str, part: Figures) -> Figures:
     """Return the whole file with one part replaced."""
-    parts = {name: found for name, found in earlier.items() if name not in ("ratios", "measures")}
+    # What another release wrote there may have another form: it is not carried on.
+    parts = {name: found for name, found in earlier.items() if found.keys() >= part.keys()}
     parts[kind] = part
     return {
         "ratios": {k: v for found in parts.values() for k, v in found["ratios"].items()},

@@ -28,6 +28,7 @@ from server.commit.lane import Observer
 from server.ledger.commands import Command, PayOrder
 from server.ledger.decide import decide
 from server.ledger.decisions import Accepted, Decision, Reply
+from server.ledger.limits import Limits
 from server.ledger.records import WalletKey
 from server.ledger.state import Changes, State
 from server.store import documents, schema
@@ -44,9 +45,16 @@ class CommitterPerRequest:
     """Takes the place of `server.commit.committer.Committer`, for payments."""
 
     def __init__(
-        self, database: Database, observer: Observer, settings: CommitSettings, *, tracing: None
+        self,
+        database: Database,
+        observer: Observer,
+        settings: CommitSettings,
+        *,
+        limits: Limits,
+        tracing: None,
     ) -> None:
-        """`tracing` is what the service switches on; here it is off."""
+        """`limits` and `tracing` are what the service switches on; here they are off."""
+        assert not limits
         assert tracing is None
         self._database = database
         self._observer = observer

@@ -47,6 +47,7 @@ from server.rpc import conversion
 from server.rpc.edge import SERVICE
 from server.rpc.server import rpc_server
 from server.store.connection import Database
+from server.store.encryption import Encryption
 
 _KEY: Final = base64.b64encode(b"k" * KEY_BYTES).decode()
 _LIMITS: Final = ("daily_spend", "monthly_spend", "hourly_payment_count", "daily_payment_count")
@@ -136,7 +137,7 @@ async def limited(uri: str) -> AsyncIterator[str]:
 async def per_request(uri: str) -> AsyncIterator[str]:
     """Run the service with a transaction per request, and all else as it is."""
 
-    def only_the_database(database: Database) -> Database:
+    def only_the_database(database: Database, _: Encryption) -> Database:
         return database
 
     with (

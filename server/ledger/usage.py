@@ -34,13 +34,13 @@ class Window(NamedTuple):
 
     def with_topup(self, amount: int) -> "Window":
         """Return this and one more credited top-up."""
-        return self._replace(topups=self.topups + 1, topup_amount=self.topup_amount + amount)
+        topups, topup_amount, payments, payment_amount = self
+        return Window(topups + 1, topup_amount + amount, payments, payment_amount)
 
     def with_payment(self, amount: int) -> "Window":
         """Return this and one more payment."""
-        return self._replace(
-            payments=self.payments + 1, payment_amount=self.payment_amount + amount
-        )
+        topups, topup_amount, payments, payment_amount = self
+        return Window(topups, topup_amount, payments + 1, payment_amount + amount)
 
 
 NOTHING: Final = Window()

@@ -61,8 +61,15 @@ def usage_document(usage: Usage) -> Document:
 
 
 def _window_document(window: Window) -> Document:
-    """Write what counts; what is zero is left out."""
-    return {name: Int64(value) for name, value in zip(Window._fields, window, strict=True) if value}
+    """Write what counts; what is zero is left out. It is written with every payment, thrice."""
+    document: Document = {}
+    if window.topups:
+        document["topups"] = Int64(window.topups)
+        document["topup_amount"] = Int64(window.topup_amount)
+    if window.payments:
+        document["payments"] = Int64(window.payments)
+        document["payment_amount"] = Int64(window.payment_amount)
+    return document
 
 
 def read_usage(document: Document) -> Usage:

@@ -90,7 +90,7 @@ def bench() -> None:
 
 
 @bench.command()
-@_measured(seconds=6.0, rounds=2, warmup=1.0)
+@_measured(seconds=3.0, rounds=4, warmup=1.0)
 @click.option(
     "--only",
     "only",
@@ -120,7 +120,7 @@ def money(
 
 
 @bench.command()
-@_measured(seconds=6.0, rounds=2, warmup=1.0)
+@_measured(seconds=3.0, rounds=4, warmup=1.0)
 @click.option(
     "--wallets",
     type=click.IntRange(min=2_000),

@@ -161,6 +161,7 @@ async def running_server(
                 shares_port=place is not None,
                 tls=server_tls(settings, files, metrics),
                 connection_seconds=settings.grpc_connection_seconds,
+                max_connections=settings.grpc_max_connections,
             )
         )
         await _prepare(database, encryption)

@@ -59,6 +59,14 @@ class ExposureSettings(BaseSettings):
         "signature within a day.",
     )
 
+    grpc_max_connections: int = Field(
+        default=800,
+        ge=1,
+        le=100_000,
+        description="Connections that gRPC takes at most, for each worker; one more is closed at "
+        "once. Keep it, with a hundred for MongoDB and some for gateways, below the number of "
+        "files that a process may open.",
+    )
     sidecar_max_connections: int = Field(
         default=800,
         ge=1,

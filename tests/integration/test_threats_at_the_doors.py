@@ -31,6 +31,7 @@ from harness import (
     bearer,
     event_of,
     eventually,
+    inr,
     outcomes_of,
     payment_of,
     refusal_of,
@@ -41,6 +42,7 @@ from harness import (
 )
 from key_bench import LET_IN, SigningKey, running_key_server, trusting
 from payment_load import serving
+from server.app import running_server
 from server.config import Settings
 from server.store.queries import MongoQueries
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -63,6 +65,14 @@ def on_stream(kind: int, flags: int, payload: bytes) -> bytes:
     """Return a frame of HTTP/2 on the first stream."""
     head = frame(kind, payload)
     return head[:4] + bytes([flags]) + (1).to_bytes(4) + payload
+
+
+async def first_byte(reader: asyncio.StreamReader) -> bytes:
+    """Return the first byte that a connection's other end says; nothing where it hangs up."""
+    try:
+        return await reader.read(1)
+    except ConnectionError:
+        return b""
 
 
 async def refusal_over_http(harness: Harness, body: bytes, **headers: str) -> tuple[int, str]:
@@ -267,6 +277,30 @@ async def test_threat_flood_of_connections() -> None:
             await stack.enter_async_context(client(address, f"127.0.1.{number % 6 + 1}"))
 
         assert await is_served(address, "127.0.0.9")
+
+
+async def test_threat_flood_of_grpc_connections(harness: Harness) -> None:
+    """Who holds all places of the gRPC port keeps out who comes later, and nobody who pays."""
+    payer = await harness.customer(100)
+    settings = harness.settings.model_copy(update={"grpc_max_connections": 8})
+    async with (
+        running_server(settings) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
+        AsyncExitStack() as held,
+    ):
+        stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        request = service.PayWithWalletRequest(customer_id=payer, amount=inr(1))
+        flood = []
+        for number in range(40):
+            if number in {1, 39}:
+                request.order_id, request.idempotency_key = unique("order"), unique("key")
+                await stub.PayWithWallet(request, metadata=harness.metadata)
+            flood.append(await held.enter_async_context(connection(server.grpc_address)))
+            flood[-1][1].write(PREFACE + frame(SETTINGS))
+        said = [await first_byte(reader) for reader, _ in flood]
+
+    assert said.count(b"") == 40 - (8 - 1)
+    assert await harness.balance(payer) == 98
 
 
 # What is told.

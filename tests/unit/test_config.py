@@ -81,6 +81,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_RATE_LIMIT_CUSTOMERS", "GetStatus=0", "<per second>"),
         ("WALLET_SIDECAR_RATE_LIMIT_ADDRESSES", "-1", "<per second>"),
         ("WALLET_SIDECAR_RATE_LIMIT_GATEWAYS", "1:none", "<per second>"),
+        ("WALLET_GRPC_MAX_CONNECTIONS", "0", "greater"),
+        ("WALLET_GRPC_MAX_CONNECTIONS", "unlimited", "integer"),
         ("WALLET_SIDECAR_MAX_CONNECTIONS", "0", "greater"),
         ("WALLET_SIDECAR_MAX_CONNECTIONS_PER_ADDRESS", "many", "integer"),
         ("WALLET_AUDIT", "sometimes", "refuse"),

@@ -48,6 +48,12 @@ class ExposureSettings(BaseSettings):
     rate_limit_customers: RatesOfMethods = Field(
         default=(), description="The same for each customer, whoever calls."
     )
+    rate_limit_addresses: OptionalRate = Field(
+        default="1:100",
+        description="Calls without a good token that are looked at from one address, <per second>:"
+        "<burst>; further ones are refused unseen. Tokens that were good here before are not "
+        "concerned. Empty: no limit.",
+    )
     sidecar_rate_limit_addresses: OptionalRate = Field(
         default="1:50",
         description="Refused webhooks that the sidecar bears from one address, <per second>:"
@@ -94,6 +100,11 @@ class ExposureSettings(BaseSettings):
     def customer_rates(self) -> Rates:
         """How many calls may be made for each customer."""
         return Rates.parse(self.rate_limit_customers, _METHODS)
+
+    @property
+    def stranger_rate(self) -> Rate | None:
+        """How many calls without a good token are looked at from one address."""
+        return Rate.parse(self.rate_limit_addresses) if self.rate_limit_addresses else None
 
     @property
     def sidecar_rates(self) -> SidecarRates:

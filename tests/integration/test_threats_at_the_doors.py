@@ -43,6 +43,7 @@ from harness import (
 from key_bench import LET_IN, SigningKey, running_key_server, trusting
 from payment_load import serving
 from server.app import running_server
+from server.audit import TURNED_AWAY
 from server.config import Settings
 from server.store.queries import MongoQueries
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -256,7 +257,7 @@ async def test_threat_flood_of_keys(harness: Harness) -> None:
     good, stranger = SigningKey("good"), SigningKey("stranger")
     async with running_key_server() as publisher:
         publisher.publish(good)
-        given = {"jwt_keys": NO_KEYS, "jwt_keys_url": publisher.url}
+        given = {"jwt_keys": NO_KEYS, "jwt_keys_url": publisher.url, "rate_limit_addresses": ""}
         async with trusting(harness, **given) as server:
             before = publisher.asked
             names = (unique("unknown") for _ in range(100))
@@ -266,6 +267,31 @@ async def test_threat_flood_of_keys(harness: Harness) -> None:
 
             assert told == ["TOKEN_INVALID"] * 100 + [LET_IN]
             assert publisher.asked == before + 1
+
+
+async def test_threat_flood_of_bad_tokens(harness: Harness) -> None:
+    """A thousand forged tokens: few are looked at and audited, and who is known goes on paying."""
+    payer = await harness.customer(100)
+    settings = harness.settings.model_copy(update={"rate_limit_addresses": "0.01:10"})
+    forged = [service.GetStatusRequest(customer_id=unique("flooded")) for _ in range(1_000)]
+    async with (
+        running_server(settings) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
+    ):
+        stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        request = service.PayWithWalletRequest(customer_id=payer, amount=inr(1))
+        for _ in range(2):
+            request.order_id, request.idempotency_key = unique("order"), unique("key")
+            await stub.PayWithWallet(request, metadata=harness.metadata)
+            bad = bearer(f"{token()}x")
+            said = await outcomes_of([stub.GetStatus(one, metadata=bad) for one in forged])
+
+    assert {refusal.reason for refusal in said} == {"RATE_LIMITED"}
+    assert await harness.balance(payer) == 98
+    audit = harness.database.integration_logs
+    assert await audit.count_documents({"customer_id": {"$regex": "^flooded-"}}) == 10
+    [told] = [one["reason"] async for one in audit.find({"method": TURNED_AWAY, "reason": "1990"})]
+    assert told
 
 
 async def test_threat_flood_of_connections() -> None:

@@ -79,6 +79,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WALLET_RATE_LIMIT_CALLERS", "PayWithWalet=1", "PayWithWallet"),
         ("WALLET_RATE_LIMIT_CUSTOMERS", "1,2", "one rate for all"),
         ("WALLET_RATE_LIMIT_CUSTOMERS", "GetStatus=0", "<per second>"),
+        ("WALLET_RATE_LIMIT_ADDRESSES", "0:5", "<per second>"),
+        ("WALLET_RATE_LIMIT_ADDRESSES", "GetStatus=5", "<per second>"),
         ("WALLET_SIDECAR_RATE_LIMIT_ADDRESSES", "-1", "<per second>"),
         ("WALLET_SIDECAR_RATE_LIMIT_GATEWAYS", "1:none", "<per second>"),
         ("WALLET_GRPC_MAX_CONNECTIONS", "0", "greater"),

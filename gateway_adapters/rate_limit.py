@@ -151,13 +151,13 @@ def private_table(clock: Callable[[], float] = time.monotonic) -> RateTable:
     return RateTable(mmap.mmap(-1, _TABLE_BYTES), os.urandom(32), clock)
 
 
-def shared_table(folder: Path) -> RateTable:
-    """Return the table of all processes that name the same `folder`, made by the first of them.
+def shared_table(folder: Path, name: str = "rates") -> RateTable:
+    """Return the table of all processes that give the same `folder` and `name`, made by the first.
 
     The folder is theirs alone and has a random name, which nobody else knows. Their clock is that
     of the machine, so that times of one mean the same to the others.
     """
-    descriptor = os.open(folder / "rates", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         os.ftruncate(descriptor, _TABLE_BYTES)
         memory = mmap.mmap(descriptor, _TABLE_BYTES)

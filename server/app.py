@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from gateway_adapters.guarded_session import guarded_session
-from gateway_adapters.rate_limit import private_table, shared_table
+from gateway_adapters.rate_limit import RateTable, private_table, shared_table
 from server.access.certificates import CertificateFiles
 from server.access.watched_files import WatchedFiles
 from server.apple_sessions import ApplePaySessions
@@ -37,6 +37,7 @@ from server.rpc.page_tokens import PageTokens
 from server.rpc.rate_limits import RateLimits
 from server.rpc.server import rpc_server
 from server.rpc.servicer import WalletPaymentServicer
+from server.rpc.strangers import Strangers
 from server.rpc.subject_names import SubjectNames
 from server.rpc.tls import ServerTls
 from server.rpc.watching import Watching, WatchSettings
@@ -140,8 +141,11 @@ async def running_server(
             http_server(metrics_runner(metrics.told), metrics_socket)
         )
         files = await resources.enter_async_context(WatchedFiles(settings.reload_seconds, metrics))
+        strangers = resources.enter_context(
+            closing(Strangers(settings.stranger_rate, table_of(place, "strangers"), audit))
+        )
         authenticator = await resources.enter_async_context(
-            running_authenticator(settings, session, files, metrics)
+            running_authenticator(settings, session, files, metrics, strangers)
         )
         rpc = await resources.enter_async_context(
             rpc_server(
@@ -161,6 +165,7 @@ async def running_server(
                 shares_port=place is not None,
                 tls=server_tls(settings, files, metrics),
                 connection_seconds=settings.grpc_connection_seconds,
+                max_connections=settings.grpc_max_connections,
             )
         )
         await _prepare(database, encryption)
@@ -274,8 +279,12 @@ def _delivery(
 
 def rate_limits(settings: Settings, place: Place | None) -> RateLimits:
     """Return the limits of calls; workers of one server count together."""
-    table = private_table() if place is None else shared_table(place.folder)
-    return RateLimits(settings.caller_rates, settings.customer_rates, table)
+    return RateLimits(settings.caller_rates, settings.customer_rates, table_of(place, "rates"))
+
+
+def table_of(place: Place | None, name: str) -> RateTable:
+    """Return a table of rates; strangers have one of their own, and crowd nobody out of another."""
+    return private_table() if place is None else shared_table(place.folder, name)
 
 
 @asynccontextmanager

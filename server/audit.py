@@ -9,6 +9,10 @@ from typing import Final, Protocol
 LOST: Final = "AuditEntriesLost"
 """The method of an entry that stands for others: `reason` says how many were lost before it."""
 
+TURNED_AWAY: Final = "CallsTurnedAway"
+"""The method of an entry that stands for calls that were not looked at, since too many came without
+a good token from `peer`: `reason` says how many."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:

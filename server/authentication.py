@@ -12,6 +12,7 @@ from server.access.trust import TrustedKeys, VerificationKey, revoked_ids, verif
 from server.access.watched_files import Contents, RenewalObserver, Unusable, WatchedFiles
 from server.config import Settings, parse_key_set, read_key_set
 from server.rpc.auth import Authenticator
+from server.rpc.strangers import Strangers
 
 _ASYMMETRIC: Final = frozenset({"ES256", "EdDSA", "RS256"})
 """What a key server may publish keys for: a secret that is published is none."""
@@ -23,6 +24,7 @@ async def running_authenticator(
     session: aiohttp.ClientSession,
     files: WatchedFiles,
     observer: RenewalObserver,
+    strangers: Strangers,
 ) -> AsyncIterator[Authenticator]:
     """Verify tokens as long as the context lasts, by the keys whose algorithms are allowed.
 
@@ -65,6 +67,7 @@ async def running_authenticator(
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
             look_again=look_again,
+            strangers=strangers,
         )
 
 

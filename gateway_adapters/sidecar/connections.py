@@ -15,7 +15,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway_adapters.sidecar.limits import SidecarLimits, network_of
+from gateway_adapters.addresses import network_of
+from gateway_adapters.sidecar.limits import SidecarLimits
 from gateway_adapters.sidecar.remote import TrustedProxies
 
 FIRST_REQUEST_SECONDS: Final = 5.0

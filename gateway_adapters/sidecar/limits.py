@@ -11,7 +11,6 @@ Who goes on although it was turned away, or only holds connections, is barred fo
 connections are cut off as soon as they are made, which costs the least.
 """
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import Final
 
 import structlog
 
+from gateway_adapters.addresses import network_of
 from gateway_adapters.rate_limit import Rate, RateTable, private_table
 
 KNOWN_SECONDS: Final = 86_400.0
@@ -29,8 +29,6 @@ KNOWN_SECONDS: Final = 86_400.0
 MAX_KNOWN: Final = 1_000
 BARRED: Final = Rate(1, 20)
 """So often a sender may be turned away or cut off, before it is barred."""
-_IPV6_NETWORK_BITS: Final = 64
-"""Whoever has one address of IPv6 has as many as this leaves."""
 _LOG_SECONDS: Final = 10.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("sidecar")
@@ -151,16 +149,3 @@ class SidecarLimits:
             _log.warning("rate_limited", limit=key, requests=self._refused)
             self._refused = 0
             self._log_at = self._clock() + _LOG_SECONDS
-
-
-def network_of(address: str) -> str:
-    """Return what stands for a sender: its IPv4 address, or its network of IPv6."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, _IPV6_NETWORK_BITS), strict=False))

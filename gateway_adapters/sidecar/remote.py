@@ -12,14 +12,14 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway_adapters.addresses import Address, read_address
+
 _MAX_HOPS: Final = 20
 _LONGEST_HOP: Final = 256
 """Anybody can write what stands before; little of it is looked at."""
 _FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^;"\s]+)"?\s*(?:;|$)', re.IGNORECASE)
-_WITH_PORT: Final = re.compile(r"\[([^\]]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class TrustedProxies:
 
     def remote_of(self, request: web.Request) -> str:
         """Return the address that a request comes from; empty where there is none."""
-        address = _address(request.remote or "")
+        address = read_address(request.remote or "")
         if address is None:
             return request.remote or ""
         for hop in self._hops(request):
             if not self._trusts(address):
                 break
-            before = _address(hop)
+            before = read_address(hop)
             if before is None:
                 break
             address = before
@@ -45,7 +45,7 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Tell whether an address is that of a trusted proxy."""
-        parsed = _address(address)
+        parsed = read_address(address)
         return parsed is not None and self._trusts(parsed)
 
     def _trusts(self, address: Address) -> bool:
@@ -64,14 +64,3 @@ def _for(element: str) -> str:
     """Return whom an element of RFC 7239's header is for; empty where it says nothing."""
     match = _FOR.search(element) if len(element) <= _LONGEST_HOP else None
     return match[1] if match else ""
-
-
-def _address(text: str) -> Address | None:
-    """Read an address, with or without a port; one of IPv4 in IPv6 is that of IPv4."""
-    match = _WITH_PORT.fullmatch(text[:_LONGEST_HOP])
-    try:
-        address = ipaddress.ip_address((match[1] or match[2]) if match else text)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address

@@ -48,6 +48,12 @@ class ExposureSettings(BaseSettings):
     rate_limit_customers: RatesOfMethods = Field(
         default=(), description="The same for each customer, whoever calls."
     )
+    rate_limit_addresses: OptionalRate = Field(
+        default="1:100",
+        description="Calls without a good token that are looked at from one address, <per second>:"
+        "<burst>; further ones are refused unseen. Tokens that were good here before are not "
+        "concerned. Empty: no limit.",
+    )
     sidecar_rate_limit_addresses: OptionalRate = Field(
         default="1:50",
         description="Refused webhooks that the sidecar bears from one address, <per second>:"
@@ -59,6 +65,14 @@ class ExposureSettings(BaseSettings):
         "signature within a day.",
     )
 
+    grpc_max_connections: int = Field(
+        default=800,
+        ge=1,
+        le=100_000,
+        description="Connections that gRPC takes at most, for each worker; one more is closed at "
+        "once. Keep it, with a hundred for MongoDB and some for gateways, below the number of "
+        "files that a process may open.",
+    )
     sidecar_max_connections: int = Field(
         default=800,
         ge=1,
@@ -86,6 +100,11 @@ class ExposureSettings(BaseSettings):
     def customer_rates(self) -> Rates:
         """How many calls may be made for each customer."""
         return Rates.parse(self.rate_limit_customers, _METHODS)
+
+    @property
+    def stranger_rate(self) -> Rate | None:
+        """How many calls without a good token are looked at from one address."""
+        return Rate.parse(self.rate_limit_addresses) if self.rate_limit_addresses else None
 
     @property
     def sidecar_rates(self) -> SidecarRates:

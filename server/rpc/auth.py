@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import jwt
 
 from server.access.trust import MAX_TOKEN_ID, Trust, TrustedKeys, VerificationKey
 from server.rpc.errors import RetryLater, RpcError
+from server.rpc.strangers import Strangers
 
 LEEWAY_SECONDS: Final = 30
 _MAX_TOKEN_CHARACTERS: Final = 8_192
@@ -51,13 +53,18 @@ class Authenticator:
         issuer: str,
         audience: str,
         look_again: Callable[[], Awaitable[None]] | None = None,
+        strangers: Strangers | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`look_again` may bring keys of late, where a token names one that is not known."""
+        """`look_again` may bring keys of late, where a token names one that is not known.
+
+        `strangers` bounds how many tokens are refused; None is no bound.
+        """
         self._trusted = trusted
         self._issuer = issuer
         self._audience = audience
         self._look_again = look_again
+        self._strangers = strangers
         self._now = now
         self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
@@ -66,19 +73,28 @@ class Authenticator:
         """Whether there is any key to verify tokens with."""
         return bool(self._trusted.now.keys)
 
-    async def authenticate(self, authorization: str | None, scope: str) -> Caller:
+    async def authenticate(
+        self, authorization: str | None, scope: str, peer: Callable[[], str] | None = None
+    ) -> Caller:
         """Return the caller whose `authorization` metadata holds a good token with `scope`.
 
+        `peer` tells where the call comes from, which is asked where the token is not remembered;
+        None for a call that was let in before.
+
         Raises:
-            RpcError: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, SCOPE_MISSING, or
-                KEYS_UNAVAILABLE.
+            RpcError: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, SCOPE_MISSING,
+                KEYS_UNAVAILABLE, or RATE_LIMITED (TurnedAway).
         """
-        if not authorization:
-            raise RpcError(
-                "TOKEN_MISSING",
-                "The call has no token. Send the metadata `authorization: Bearer <token>`.",
-            )
-        caller = self._remembered(authorization) or await self._verify(authorization)
+        verified = self._verified.get(authorization or "")
+        if (
+            verified is not None
+            and verified.trust is self._trusted.now
+            and self._now() < verified.expires
+        ):
+            caller = verified.caller
+        else:
+            with self._counting(peer, was_good=verified is not None):
+                caller = await self._verify(authorization or "")
         if not scope or scope not in caller.scopes:
             raise RpcError(
                 "SCOPE_MISSING",
@@ -87,17 +103,31 @@ class Authenticator:
             )
         return caller
 
-    def _remembered(self, authorization: str) -> Caller | None:
-        verified = self._verified.get(authorization)
-        if verified is None:
-            return None
-        if verified.trust is self._trusted.now and self._now() < verified.expires:
-            return verified.caller
-        del self._verified[authorization]
-        return None
+    def _counting(
+        self, peer: Callable[[], str] | None, *, was_good: bool
+    ) -> AbstractContextManager[None]:
+        if self._strangers is None or peer is None:
+            return nullcontext()
+        return self._strangers.counting(peer(), was_good=was_good)
 
     async def _verify(self, authorization: str) -> Caller:
-        """Check everything that a token says, and remember it."""
+        """Check everything that a token says, and remember it; what does not hold is forgotten."""
+        try:
+            verified = await self._verified_now(authorization)
+        except RpcError:
+            self._verified.pop(authorization, None)
+            raise
+        self._verified[authorization] = verified
+        while len(self._verified) > _MAX_CACHED_TOKENS:
+            self._verified.popitem(last=False)
+        return verified.caller
+
+    async def _verified_now(self, authorization: str) -> _Verified:
+        if not authorization:
+            raise RpcError(
+                "TOKEN_MISSING",
+                "The call has no token. Send the metadata `authorization: Bearer <token>`.",
+            )
         if authorization[: len(_BEARER)].lower() != _BEARER:
             raise _invalid("it is not of the form `Bearer <token>`")
         token = authorization[len(_BEARER) :].strip()
@@ -110,10 +140,7 @@ class Authenticator:
         if _token_id(claims).strip() in trust.revoked:
             raise RpcError("TOKEN_REVOKED", "The token has been revoked. Get a new one.")
         expires = min(int(claims["exp"]), _LAST_SECOND) + LEEWAY_SECONDS
-        self._verified[authorization] = _Verified(caller, expires, trust)
-        while len(self._verified) > _MAX_CACHED_TOKENS:
-            self._verified.popitem(last=False)
-        return caller
+        return _Verified(caller, expires, trust)
 
     async def _fitting_keys(self, token: str) -> list[VerificationKey]:
         """Return the key that the token names, or each one of its algorithm."""

@@ -27,6 +27,7 @@ from server.rpc.customer_limit import as_told_to, check_customer
 from server.rpc.errors import InvalidArgument, RetryLater, RpcError, Violation, as_rpc_error
 from server.rpc.rate_limits import CallLimits, RateLimits
 from server.rpc.servicer import Call, WalletPaymentServicer
+from server.rpc.strangers import TurnedAway
 from server.rpc.subject_names import SubjectNames
 from wallet_payment.v1 import options_pb2
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -196,7 +197,7 @@ class _Edge:
         refusal: RpcError | None = None
         code = "CANCELLED"
         try:
-            caller = await self.authenticator.authenticate(authorization, self.scope)
+            caller = await self.authenticator.authenticate(authorization, self.scope, context.peer)
             if self.subject_names is not None:
                 self.subject_names.check(caller, context.auth_context())
             # A token of one customer never uses up what another customer may call.
@@ -229,30 +230,34 @@ class _Edge:
         finally:
             seconds = time.perf_counter() - started
             self.metrics.call_handled(code, seconds)
-            self.audit.put(
-                AuditEntry(
-                    time_ms=time.time_ns() // 1_000_000,
-                    method=self.method,
-                    caller=caller.name if caller else "",
-                    # Only who may forward webhooks is believed whom they are from.
-                    peer=_peer(context, sender if caller and self.scope == _FORWARDING else ""),
-                    customer_id=customer_id[:_MAX_AUDITED_ID],
-                    order_id=getattr(request, "order_id", "")[:_MAX_AUDITED_ID],
-                    code=code,
-                    reason=refusal.reason if refusal else "",
-                    correlation_id=correlation_id,
-                    duration_us=round(seconds * 1_000_000),
+            # Calls that were turned away are told together.
+            is_told_alone = not isinstance(refusal, TurnedAway)
+            if is_told_alone:
+                self.audit.put(
+                    AuditEntry(
+                        time_ms=time.time_ns() // 1_000_000,
+                        method=self.method,
+                        caller=caller.name if caller else "",
+                        # Only who may forward webhooks is believed whom they are from.
+                        peer=_peer(context, sender if caller and self.scope == _FORWARDING else ""),
+                        customer_id=customer_id[:_MAX_AUDITED_ID],
+                        order_id=getattr(request, "order_id", "")[:_MAX_AUDITED_ID],
+                        code=code,
+                        reason=refusal.reason if refusal else "",
+                        correlation_id=correlation_id,
+                        duration_us=round(seconds * 1_000_000),
+                    )
                 )
-            )
         if refusal is not None:
-            _log.info(
-                "refused",
-                method=self.method,
-                caller=caller.name if caller else None,
-                code=code,
-                reason=refusal.reason,
-                correlation_id=correlation_id,
-            )
+            if is_told_alone:
+                _log.info(
+                    "refused",
+                    method=self.method,
+                    caller=caller.name if caller else None,
+                    code=code,
+                    reason=refusal.reason,
+                    correlation_id=correlation_id,
+                )
             await context.abort(
                 refusal.code,
                 refusal.message,

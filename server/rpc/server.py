@@ -65,12 +65,14 @@ async def rpc_server(
     shares_port: bool = False,
     tls: grpc.ServerCredentials | None = None,
     connection_seconds: int = 3_600,
+    max_connections: int = 800,
 ) -> AsyncIterator[RpcServer]:
     """Serve, NOT_SERVING at first; leaving refuses new calls and lets running ones finish.
 
     With `shares_port` others may listen on the same address, each getting some of the connections.
     After `connection_seconds` a connection is made anew, so that callers spread over workers and
-    servers, and with `tls` the certificates are looked at again.
+    servers, and with `tls` the certificates are looked at again. Where `max_connections` are open,
+    one more is closed before a handshake, and those that are there go on.
 
     Raises:
         AddressInUse.
@@ -79,6 +81,7 @@ async def rpc_server(
     options = [
         *_OPTIONS,
         ("grpc.max_connection_age_ms", connection_seconds * 1_000),
+        ("grpc.max_allowed_incoming_connections", max_connections),
         ("grpc.so_reuseport", int(shares_port)),
     ]
     server = grpc.aio.server(options=options)

@@ -4,15 +4,17 @@ import asyncio
 import resource
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 
 from harness import Harness, bearer, eventually, refusal_of, token, unique
+from server.app import running_server
 from server.rpc import server as rpc
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
+from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, PING, GOAWAY = 4, 6, 7
@@ -152,6 +154,44 @@ async def test_who_connects_and_does_not_speak_is_cut_off(
         async for _ in frames(reader):
             pass
         assert reader.at_eof()
+
+
+@pytest.mark.parametrize("sent", [b"", PREFACE + frame(SETTINGS)], ids=["silent", "HTTP/2"])
+async def test_a_connection_beyond_the_limit_is_closed_and_the_others_go_on(
+    harness: Harness, sent: bytes
+) -> None:
+    """Held connections keep new ones out; a caller that is there pays, and places come free."""
+    payer, limit = await harness.customer(100), 4
+    settings = harness.settings.model_copy(update={"grpc_max_connections": limit})
+    async with (
+        running_server(settings) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
+    ):
+        caller: Any = service_grpc.WalletPaymentServiceStub(channel)
+        request = service.GetStatusRequest(customer_id=payer)
+        await caller.GetStatus(request, metadata=harness.metadata)
+        async with AsyncExitStack() as held:
+            for _ in range(limit - 1):
+                _, writer = await held.enter_async_context(connection(server.grpc_address))
+                writer.write(sent)
+            for _ in range(3):
+                assert await is_closed_at_once(server.grpc_address, sent)
+            assert (await caller.GetStatus(request, metadata=harness.metadata)).wallets
+
+        async def is_free_again() -> bool:
+            return not await is_closed_at_once(server.grpc_address, PREFACE + frame(SETTINGS))
+
+        assert await eventually(is_free_again)
+
+
+async def is_closed_at_once(address: str, sent: bytes) -> bool:
+    """Tell whether a new connection is closed before the server has said anything."""
+    async with connection(address) as (reader, writer):
+        writer.write(sent)
+        try:
+            return await reader.read(1) == b""
+        except ConnectionError:
+            return True
 
 
 async def test_a_message_that_is_no_message_is_refused(harness: Harness) -> None:

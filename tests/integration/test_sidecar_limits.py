@@ -8,6 +8,7 @@ import grpc
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
+from gateway_adapters.addresses import network_of
 from gateway_adapters.rate_limit import Rate
 from gateway_adapters.sidecar import SidecarRates, sidecar_app, sidecar_runner
 from gateway_adapters.sidecar.limits import (
@@ -15,7 +16,6 @@ from gateway_adapters.sidecar.limits import (
     MAX_KNOWN,
     SidecarLimits,
     TooMany,
-    network_of,
 )
 from harness import Harness, event_of, eventually, gateway_id, signature_of, unique
 from server.listening import address_of, bind, http_server

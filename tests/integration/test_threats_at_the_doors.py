@@ -31,6 +31,7 @@ from harness import (
     bearer,
     event_of,
     eventually,
+    inr,
     outcomes_of,
     payment_of,
     refusal_of,
@@ -41,6 +42,8 @@ from harness import (
 )
 from key_bench import LET_IN, SigningKey, running_key_server, trusting
 from payment_load import serving
+from server.app import running_server
+from server.audit import TURNED_AWAY
 from server.config import Settings
 from server.store.queries import MongoQueries
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -63,6 +66,14 @@ def on_stream(kind: int, flags: int, payload: bytes) -> bytes:
     """Return a frame of HTTP/2 on the first stream."""
     head = frame(kind, payload)
     return head[:4] + bytes([flags]) + (1).to_bytes(4) + payload
+
+
+async def first_byte(reader: asyncio.StreamReader) -> bytes:
+    """Return the first byte that a connection's other end says; nothing where it hangs up."""
+    try:
+        return await reader.read(1)
+    except ConnectionError:
+        return b""
 
 
 async def refusal_over_http(harness: Harness, body: bytes, **headers: str) -> tuple[int, str]:
@@ -246,7 +257,7 @@ async def test_threat_flood_of_keys(harness: Harness) -> None:
     good, stranger = SigningKey("good"), SigningKey("stranger")
     async with running_key_server() as publisher:
         publisher.publish(good)
-        given = {"jwt_keys": NO_KEYS, "jwt_keys_url": publisher.url}
+        given = {"jwt_keys": NO_KEYS, "jwt_keys_url": publisher.url, "rate_limit_addresses": ""}
         async with trusting(harness, **given) as server:
             before = publisher.asked
             names = (unique("unknown") for _ in range(100))
@@ -258,6 +269,31 @@ async def test_threat_flood_of_keys(harness: Harness) -> None:
             assert publisher.asked == before + 1
 
 
+async def test_threat_flood_of_bad_tokens(harness: Harness) -> None:
+    """A thousand forged tokens: few are looked at and audited, and who is known goes on paying."""
+    payer = await harness.customer(100)
+    settings = harness.settings.model_copy(update={"rate_limit_addresses": "0.01:10"})
+    forged = [service.GetStatusRequest(customer_id=unique("flooded")) for _ in range(1_000)]
+    async with (
+        running_server(settings) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
+    ):
+        stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        request = service.PayWithWalletRequest(customer_id=payer, amount=inr(1))
+        for _ in range(2):
+            request.order_id, request.idempotency_key = unique("order"), unique("key")
+            await stub.PayWithWallet(request, metadata=harness.metadata)
+            bad = bearer(f"{token()}x")
+            said = await outcomes_of([stub.GetStatus(one, metadata=bad) for one in forged])
+
+    assert {refusal.reason for refusal in said} == {"RATE_LIMITED"}
+    assert await harness.balance(payer) == 98
+    audit = harness.database.integration_logs
+    assert await audit.count_documents({"customer_id": {"$regex": "^flooded-"}}) == 10
+    [told] = [one["reason"] async for one in audit.find({"method": TURNED_AWAY, "reason": "1990"})]
+    assert told
+
+
 async def test_threat_flood_of_connections() -> None:
     """Connections that are only held, from one address or many, keep nobody else out."""
     limits = ConnectionLimits(total=8, per_address=4)
@@ -267,6 +303,30 @@ async def test_threat_flood_of_connections() -> None:
             await stack.enter_async_context(client(address, f"127.0.1.{number % 6 + 1}"))
 
         assert await is_served(address, "127.0.0.9")
+
+
+async def test_threat_flood_of_grpc_connections(harness: Harness) -> None:
+    """Who holds all places of the gRPC port keeps out who comes later, and nobody who pays."""
+    payer = await harness.customer(100)
+    settings = harness.settings.model_copy(update={"grpc_max_connections": 8})
+    async with (
+        running_server(settings) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
+        AsyncExitStack() as held,
+    ):
+        stub: Any = service_grpc.WalletPaymentServiceStub(channel)
+        request = service.PayWithWalletRequest(customer_id=payer, amount=inr(1))
+        flood = []
+        for number in range(40):
+            if number in {1, 39}:
+                request.order_id, request.idempotency_key = unique("order"), unique("key")
+                await stub.PayWithWallet(request, metadata=harness.metadata)
+            flood.append(await held.enter_async_context(connection(server.grpc_address)))
+            flood[-1][1].write(PREFACE + frame(SETTINGS))
+        said = [await first_byte(reader) for reader, _ in flood]
+
+    assert said.count(b"") == 40 - (8 - 1)
+    assert await harness.balance(payer) == 98
 
 
 # What is told.

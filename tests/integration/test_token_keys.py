@@ -180,7 +180,8 @@ async def test_a_flood_of_unknown_keys_does_not_flood_the_key_server(harness: Ha
     good, stranger = SigningKey("good"), SigningKey("stranger")
     async with running_key_server() as publisher:
         publisher.publish(good)
-        async with trusting(harness, jwt_keys=NO_KEYS, jwt_keys_url=publisher.url) as server:
+        given = {"jwt_keys": NO_KEYS, "jwt_keys_url": publisher.url, "rate_limit_addresses": ""}
+        async with trusting(harness, **given) as server:
             before = publisher.asked
             forged = [
                 SigningKey(f"unknown-{number}", private=stranger.private).token()

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from test_rpc_limits import connection, is_closed_at_once
 
 from certificate_bench import DAY, LOOPBACK, Authority, Issued, channel_credentials, replace_file
 from command_line import run_in_process
@@ -156,6 +157,21 @@ async def test_plaintext_gets_no_connection(secure: Secure) -> None:
     """Where there is TLS nothing else is spoken."""
     async with grpc.aio.insecure_channel(secure.target) as channel:
         assert await answer_of(service_grpc.WalletPaymentServiceStub(channel)) == NO_CONNECTION
+
+
+async def test_who_shakes_no_hand_counts_as_a_connection(harness: Harness, tmp_path: Path) -> None:
+    """Places that are held without a certificate are bounded as well; who is connected goes on."""
+    async with (
+        running_secure(harness, tmp_path, grpc_max_connections=3) as secure,
+        secure.stub(channel_credentials(secure.authority.pem, secure.caller)) as stub,
+        AsyncExitStack() as held,
+    ):
+        assert await answer_of(stub) == CONNECTED
+        for _ in range(2):
+            await held.enter_async_context(connection(secure.target))
+
+        assert await is_closed_at_once(secure.target, b"")
+        assert await answer_of(stub) == CONNECTED
 
 
 async def test_a_caller_knows_its_server(secure: Secure) -> None:

@@ -212,14 +212,15 @@ def _read(
         readConcern=read_concern,
         **options,
     )
-    with store_errors():
-        answer = first = fresh(
-            database, lambda: database.command(command, codec_options=CODEC_OPTIONS)
-        )
+    with store_errors(), database.client.start_session(causal_consistency=False) as session:
+        # MongoDB gives the next batch in the session of the first alone.
+        def run(batch: SON[str, Any]) -> Document:
+            return database.command(batch, session=session, codec_options=CODEC_OPTIONS)
+
+        answer = first = fresh(database, lambda: run(command))
         documents: list[Document] = answer["cursor"]["firstBatch"]
         while answer["cursor"]["id"]:
-            more: SON[str, Any] = SON(getMore=answer["cursor"]["id"], collection=collection)
-            answer = database.command(more, codec_options=CODEC_OPTIONS)
+            answer = run(SON(getMore=answer["cursor"]["id"], collection=collection))
             documents += answer["cursor"]["nextBatch"]
         return documents, first["cursor"].get("atClusterTime")
 

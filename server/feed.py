@@ -1,7 +1,8 @@
 """The feed of what happened to wallets: its events, and the port that a store implements.
 
-An event is derived from what the ledger has written anyway: an entry, or a top-up that failed. So
-it is told if and only if it was committed, and nothing is written for it.
+An event is derived from what the ledger has written anyway: an entry, a top-up that failed, or the
+record of what a person did. So it is told if and only if it was committed, and nothing is written
+for it.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from server.ledger.records import Topup, Transaction, TransactionType, WalletState
+from server.ledger.records import (
+    OperatorAction,
+    OperatorActionKind,
+    Topup,
+    Transaction,
+    TransactionType,
+    WalletState,
+)
 
 
 class WalletEventType(StrEnum):
@@ -34,6 +42,7 @@ class WalletEvent:
     """The same for every reader and every repeat."""
     type: WalletEventType
     customer_id: str
+    currency_code: str
     create_time_ms: int
     transaction: Transaction | None = None
     """The entry that it stands for; None where no money moved."""
@@ -71,14 +80,17 @@ class LivePosition:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPosition:
-    """A place in the ledger, as it was at a moment."""
+    """A place in the ledger, as it was at a moment.
+
+    Its ids are written as those of entries; what a person did stands among these by its own id.
+    """
 
     first_id: str
-    """Where the history starts; no entry has it."""
+    """Where the history starts; no record has it."""
     last_id: str
-    """The entry that was told last."""
+    """The record that was told last."""
     told: int = 0
-    """How many entries were told."""
+    """How many records were told."""
     moment: Moment | None = None
     """None before the first page."""
 
@@ -148,6 +160,7 @@ def events_of(entry: Transaction) -> tuple[WalletEvent, ...]:
             _event_id(entry.transaction_id, kind),
             kind,
             entry.customer_id,
+            entry.currency_code,
             entry.create_time_ms,
             transaction=entry,
         )
@@ -159,7 +172,27 @@ def failure_of(topup: Topup) -> WalletEvent:
     """Return that an attempt to pay a top-up failed."""
     kind = WalletEventType.TOPUP_FAILED
     event_id = f"{_event_id(topup.topup_id, kind)}_{topup.failure_version}"
-    return WalletEvent(event_id, kind, topup.customer_id, topup.update_time_ms, topup=topup)
+    return WalletEvent(
+        event_id,
+        kind,
+        topup.customer_id,
+        topup.amount.currency_code,
+        topup.update_time_ms,
+        topup=topup,
+    )
+
+
+def state_change_of(action: OperatorAction) -> WalletEvent:
+    """Return that a person froze or thawed a wallet, of an action that did."""
+    is_freeze = action.kind is OperatorActionKind.FREEZE
+    kind = WalletEventType.WALLET_FROZEN if is_freeze else WalletEventType.WALLET_THAWED
+    return WalletEvent(
+        _event_id(action.action_id, kind),
+        kind,
+        action.customer_id,
+        action.currency_code,
+        action.time_ms,
+    )
 
 
 def _type_of(entry: Transaction) -> WalletEventType:

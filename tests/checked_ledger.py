@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 
+from server.feed import WalletEvent, WalletEventType, events_of, state_change_of
 from server.ledger.agreement import Lookups, Owner, check_entry, check_order, check_topup
 from server.ledger.books import RecordKind, WalletProof, add_postings, check_accounts
 from server.ledger.commands import (
@@ -86,6 +87,8 @@ class Ledger:
         self.topups: dict[str, Topup] = {}
         self.events: dict[str, Any] = {}
         self.entries: list[Transaction] = []
+        self.feed: list[WalletEvent] = []
+        """What the event feed tells of entries and operators, as it happened."""
         self.adjusted: Counter[WalletKey] = Counter()
         self.refunded_elsewhere: Counter[str] = Counter()
         self.proofs: dict[WalletKey, WalletProof] = {}
@@ -169,7 +172,9 @@ class Ledger:
             key = WalletKey(entry.customer_id, entry.currency_code)
             proof = self.proofs.setdefault(key, WalletProof(key))
             assert list(proof.check(entry)) == []
+            self.feed += events_of(entry)
         self.entries += changes.transactions
+        self.feed += [state_change_of(one) for one in changes.actions if one.has_changed_state]
 
     def _check_repeat(self, command: Command, first: Accepted) -> None:
         """Check that the same command again moves no money, and tells what it told first."""
@@ -213,6 +218,20 @@ class Ledger:
         assert [one.create_time_ms for one in mine] == sorted(one.create_time_ms for one in mine)
         assert [one.transaction_id for one in mine] == sorted(one.transaction_id for one in mine)
         assert not is_below or any(one.type in MAY_OWE for one in mine)
+        self._check_feed(wallet)
+
+    def _check_feed(self, wallet: Wallet) -> None:
+        """Check that ids tell the order, and that a wallet is frozen and thawed in turn."""
+        mine = [
+            one for one in self.feed if WalletKey(one.customer_id, one.currency_code) == wallet.key
+        ]
+        places = [one.event_id.removeprefix("evt_")[:26] for one in mine]
+        assert places == sorted(places)
+        assert len({one.event_id for one in mine}) == len(mine)
+        frozen, thawed = WalletEventType.WALLET_FROZEN, WalletEventType.WALLET_THAWED
+        states = [one.type for one in mine if one.type in {frozen, thawed}]
+        assert states == [(frozen, thawed)[place % 2] for place in range(len(states))]
+        assert (states[-1:] == [frozen]) == (wallet.state is WalletState.FROZEN)
 
     def _balance_by_records(self, key: WalletKey) -> int:
         """Add up what a wallet holds from top-ups, orders and adjustments, without its entries."""

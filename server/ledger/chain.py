@@ -145,9 +145,13 @@ def transaction_id(wallet: WalletKey, sequence: int, time_ms: int) -> str:
 
 
 def action_id(customer_id: str, what: str, version: int, time_ms: int) -> str:
-    """Return the id of an operator's action on the record of this version; ids sort by time."""
+    """Return the id of an operator's action on the record of this version.
+
+    Ids sort by time and, behind their prefix, before those of the same time's transactions.
+    """
     digest = hashlib.sha256(canonical([customer_id, what, version])).digest()
-    return "act_" + _base32_time(time_ms) + _base32(int.from_bytes(digest[:10]), _SUFFIX_CHARACTERS)
+    place = _base32_time(time_ms) + _base32(0, _SEQUENCE_CHARACTERS)
+    return f"act_{place}{_base32(int.from_bytes(digest[:8]), _DIGEST_CHARACTERS)}"
 
 
 def refund_id(of_transaction_id: str) -> str:

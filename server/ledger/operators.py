@@ -30,9 +30,7 @@ def freeze(state: State, command: FreezeWallet, now_ms: int) -> Decision:
         return _wallet_not_found(command)
     if wallet.freeze_cause is FreezeCause.OPERATOR:
         return Accepted(WalletReply(wallet), Changes())
-    frozen = _changed(wallet, WalletState.FROZEN, FreezeCause.OPERATOR, now_ms)
-    action = _action(OperatorActionKind.FREEZE, command, frozen.version, now_ms)
-    return Accepted(WalletReply(frozen), Changes(wallets=(frozen,), actions=(action,)))
+    return _changed(wallet, WalletState.FROZEN, FreezeCause.OPERATOR, command, now_ms)
 
 
 def unfreeze(state: State, command: UnfreezeWallet, now_ms: int) -> Decision:
@@ -42,15 +40,9 @@ def unfreeze(state: State, command: UnfreezeWallet, now_ms: int) -> Decision:
         return _wallet_not_found(command)
     if wallet.freeze_cause is not FreezeCause.OPERATOR:
         return Accepted(WalletReply(wallet), Changes())
-    owes = wallet.balance < 0
-    thawed = _changed(
-        wallet,
-        WalletState.FROZEN if owes else WalletState.ACTIVE,
-        FreezeCause.DEBT if owes else FreezeCause.NONE,
-        now_ms,
-    )
-    action = _action(OperatorActionKind.UNFREEZE, command, thawed.version, now_ms)
-    return Accepted(WalletReply(thawed), Changes(wallets=(thawed,), actions=(action,)))
+    if wallet.balance < 0:
+        return _changed(wallet, WalletState.FROZEN, FreezeCause.DEBT, command, now_ms)
+    return _changed(wallet, WalletState.ACTIVE, FreezeCause.NONE, command, now_ms)
 
 
 def set_tier(state: State, command: SetTier, now_ms: int) -> Decision:
@@ -64,7 +56,17 @@ def set_tier(state: State, command: SetTier, now_ms: int) -> Decision:
     if standing.tier == command.tier:
         return Accepted(StandingReply(standing), Changes())
     standing = replace(standing, tier=command.tier, version=standing.version + 1)
-    action = _action(OperatorActionKind.SET_TIER, command, standing.version, now_ms)
+    kind = OperatorActionKind.SET_TIER
+    action = OperatorAction(
+        action_id=chain.action_id(command.customer_id, kind, standing.version, now_ms),
+        kind=kind,
+        customer_id=command.customer_id,
+        currency_code="",
+        tier=command.tier,
+        by=command.by,
+        why=command.why,
+        time_ms=now_ms,
+    )
     wallets = tuple(
         replace(wallet, version=wallet.version + 1)
         for wallet in state.wallets[command.customer_id].values()
@@ -73,34 +75,44 @@ def set_tier(state: State, command: SetTier, now_ms: int) -> Decision:
     return Accepted(StandingReply(standing), changes)
 
 
-def _changed(wallet: Wallet, state: WalletState, freeze_cause: FreezeCause, now_ms: int) -> Wallet:
-    return replace(
+def _changed(
+    wallet: Wallet,
+    state: WalletState,
+    freeze_cause: FreezeCause,
+    command: FreezeWallet | UnfreezeWallet,
+    now_ms: int,
+) -> Accepted:
+    """Change what a wallet may do, and record who did it.
+
+    It is later than all that was done to the wallet before, and what is done next is no earlier: so
+    the ids of entries and actions tell in which order they were.
+    """
+    changed = replace(
         wallet,
         state=state,
         freeze_cause=freeze_cause,
-        update_time_ms=max(now_ms, wallet.update_time_ms),
+        update_time_ms=max(now_ms, wallet.update_time_ms + 1),
         version=wallet.version + 1,
     )
-
-
-def _action(
-    kind: OperatorActionKind,
-    command: FreezeWallet | UnfreezeWallet | SetTier,
-    version: int,
-    now_ms: int,
-) -> OperatorAction:
-    currency_code = "" if isinstance(command, SetTier) else command.currency_code
-    what = f"{kind} {currency_code}"
-    return OperatorAction(
-        action_id=chain.action_id(command.customer_id, what, version, now_ms),
+    is_freeze = isinstance(command, FreezeWallet)
+    kind = OperatorActionKind.FREEZE if is_freeze else OperatorActionKind.UNFREEZE
+    action = OperatorAction(
+        action_id=chain.action_id(
+            wallet.customer_id,
+            f"{kind} {wallet.currency_code}",
+            changed.version,
+            changed.update_time_ms,
+        ),
         kind=kind,
-        customer_id=command.customer_id,
-        currency_code=currency_code,
-        tier=command.tier if isinstance(command, SetTier) else "",
+        customer_id=wallet.customer_id,
+        currency_code=wallet.currency_code,
+        tier="",
         by=command.by,
         why=command.why,
-        time_ms=now_ms,
+        time_ms=changed.update_time_ms,
+        has_changed_state=state is not wallet.state,
     )
+    return Accepted(WalletReply(changed), Changes(wallets=(changed,), actions=(action,)))
 
 
 def _wallet_not_found(command: FreezeWallet | UnfreezeWallet) -> Rejection:

@@ -122,6 +122,8 @@ class OperatorAction:
     by: str
     why: str
     time_ms: int
+    has_changed_state: bool = False
+    """Whether it froze or thawed a wallet: one that owes is frozen whatever a person does."""
 
 
 class TransactionType(StrEnum):

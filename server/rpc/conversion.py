@@ -197,6 +197,7 @@ def fill_wallet_event(message: resources.WalletEvent, event: WalletEvent) -> Non
     message.event_id = event.event_id
     message.type = _WALLET_EVENT_TYPES[event.type]
     message.customer_id = event.customer_id
+    message.currency_code = event.currency_code
     _fill_time(message.create_time, event.create_time_ms)
     if event.transaction is not None:
         _fill_transaction(message.transaction, event.transaction)

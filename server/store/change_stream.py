@@ -4,7 +4,7 @@ By plain commands, since a page is then one hop to a thread and tells how far it
 where nothing in it was wanted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from server.commit.port import StoreUnavailable
 from server.feed import LivePosition, PositionLost
-from server.store import schema
 from server.store.connection import (
     CODEC_OPTIONS,
     BlockingDatabase,
@@ -94,21 +93,14 @@ class ChangeStream:
         )
 
 
-def changes_of(entries: Document | None, failures: Document | None) -> Document:
-    """Return the condition that finds new entries, and top-ups that failed just then.
-
-    Each is a query of the record itself; None: they are not wanted.
-    """
-    either = []
-    if entries is not None:
-        either.append(_of(schema.TRANSACTIONS, "insert", entries))
-    if failures is not None:
-        either.append(_of(schema.TOPUPS, "replace", {"is_new_failure": True, **failures}))
-    return {"$or": either}
-
-
-def _of(collection: str, operation: str, query: Document) -> Document:
-    return {"ns.coll": collection, "operationType": operation, **within("fullDocument", query)}
+def changes_of(wanted: Iterable[tuple[str, str, Document]]) -> Document:
+    """Return the condition that finds changes, each by collection, operation, and the record."""
+    return {
+        "$or": [
+            {"ns.coll": collection, "operationType": operation, **within("fullDocument", query)}
+            for collection, operation, query in wanted
+        ]
+    }
 
 
 def within(field: str, query: Document) -> Document:

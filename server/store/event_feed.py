@@ -1,8 +1,8 @@
 """Reads the event feed: first the ledger as it was at one moment, then every commit after it.
 
-History is read by id, as everything stood at one moment of the database, so that no entry of an
+History is read by id, as everything stood at one moment of the database, so that no record of an
 earlier id can come in behind. MongoDB keeps a moment for some minutes. Where it is gone, another
-one takes its place, if no entry has come in among those that were told.
+one takes its place, if no record has come in among those that were told.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
 
 from bson import Timestamp
 
@@ -25,12 +26,8 @@ from server.feed import (
     PositionLost,
     Told,
     WalletEvent,
-    WalletEventType,
-    events_of,
-    failure_of,
 )
-from server.ledger.records import TransactionType, WalletState
-from server.store import documents, schema
+from server.store import schema
 from server.store.change_stream import ChangeStream, changes_of, token_of
 from server.store.connection import (
     BlockingDatabase,
@@ -40,34 +37,25 @@ from server.store.connection import (
     snapshot,
 )
 from server.store.encryption import NO_ENCRYPTION, Encryption
+from server.store.event_sources import SOURCES, Source
 
 _Result = TypeVar("_Result")
+_Queries = Sequence[tuple[Source, Document]]
+"""Sources, each with the query of the records that are wanted of it."""
 
 _PAGE: Final = 200
-"""Entries of the past in a page: so many fit one answer, whatever notes they have."""
-_ENTRIES: Final[dict[WalletEventType, Document]] = {
-    WalletEventType.TOPUP_CREDITED: {"type": TransactionType.TOPUP.value},
-    WalletEventType.TOPUP_REVERSED: {
-        "type": TransactionType.REVERSAL.value,
-        "amount": {"$lt": 0},
-    },
-    WalletEventType.TOPUP_REVERSAL_RETURNED: {
-        "type": TransactionType.REVERSAL.value,
-        "amount": {"$gt": 0},
-    },
-    WalletEventType.PAYMENT_MADE: {"type": TransactionType.PAYMENT.value},
-    WalletEventType.REFUND_MADE: {"type": TransactionType.REFUND.value},
-    WalletEventType.WALLET_ADJUSTED: {"type": TransactionType.ADJUSTMENT.value},
-    WalletEventType.WALLET_FROZEN: {
-        "has_changed_state": True,
-        "wallet_state": WalletState.FROZEN.value,
-    },
-    WalletEventType.WALLET_THAWED: {
-        "has_changed_state": True,
-        "wallet_state": WalletState.ACTIVE.value,
-    },
-}
-"""Which entries tell of a type of event."""
+"""Records of the past in a page: so many fit one answer, whatever notes they have."""
+_POSITION: Final = "txn_"
+"""What the ids of a position begin with, of whichever record they are."""
+
+
+class _Record(NamedTuple):
+    """A record of the past."""
+
+    place: str
+    """Its id, as a position has it."""
+    source: Source
+    document: Document
 
 
 class MongoEventFeed:
@@ -107,6 +95,9 @@ class MongoEventReader:
         self._encryption = encryption
         self._wanted = wanted
         self._position = position
+        self._sources: _Queries = [
+            (source, query) for source in SOURCES if (query := source.query(wanted)) is not None
+        ]
         self._stream: ChangeStream | None = None
         self._running: asyncio.Future[Any] | None = None
 
@@ -136,17 +127,16 @@ class MongoEventReader:
 
     def _read_live(self, position: LivePosition | None) -> Page:
         if self._stream is None:
-            entries, failures = _queries_of(self._wanted)
-            self._stream = ChangeStream(self._database, changes_of(entries, failures), position)
+            condition = changes_of(
+                (source.collection, source.operation, query) for source, query in self._sources
+            )
+            self._stream = ChangeStream(self._database, condition, position)
         try:
             changes, token = self._stream.read()
         except (PositionLost, StoreError):
             self._forget()
             raise
-        told = [
-            Told(self._only_wanted(self._events_of(change)), LivePosition(token_of(change)))
-            for change in changes
-        ]
+        told = [Told(self._changed(change), LivePosition(token_of(change))) for change in changes]
         return Page(told, LivePosition(token))
 
     def _forget(self) -> None:
@@ -155,70 +145,80 @@ class MongoEventReader:
             self._stream = None
 
     def _read_history(self, position: HistoryPosition) -> Page:
-        entries, _ = _queries_of(self._wanted)
-        if entries is None:  # the ledger tells nothing of what is wanted
-            _, moment = self._snapshot([{"$limit": 1}], None)
-            return Page([], LivePosition(moment=moment))
-        query = {"$and": [entries, {"_id": {"$gt": position.last_id}}]}
-        page: list[Document] = [{"$match": query}, {"$sort": {"_id": 1}}, {"$limit": _PAGE}]
+        kept = [(source, query) for source, query in self._sources if source.id_prefix]
+        if not kept:  # the past tells nothing of what is wanted
+            _, now = self._snapshot(schema.TRANSACTIONS, [{"$limit": 1}], None)
+            return Page([], LivePosition(moment=now))
         try:
-            found, moment = self._snapshot(page, position.moment)
+            found, moment = self._records_after(kept, position)
         except MomentGone:
             if position.moment is None:
                 raise
-            return Page([], self._at_another_moment(entries, position))
+            return Page([], self._at_another_moment(kept, position))
         told: list[Told] = []
-        for entry in map(
-            documents.read_transaction, self._encryption.opened(schema.TRANSACTIONS, found)
-        ):
-            position = replace(
-                position,
-                last_id=entry.transaction_id,
-                told=position.told + 1,
-                moment=moment,
-            )
-            told.append(Told(self._only_wanted(events_of(entry)), position))
+        for one in found:
+            position = replace(position, last_id=one.place, told=position.told + 1, moment=moment)
+            told.append(Told(self._events_of(one.source, one.document), position))
         if len(found) < _PAGE:
             return Page(told, LivePosition(moment=moment))
         return Page(told, position)
 
-    def _at_another_moment(self, entries: Document, position: HistoryPosition) -> HistoryPosition:
+    def _records_after(
+        self, kept: _Queries, position: HistoryPosition
+    ) -> tuple[list[_Record], Moment | None]:
+        """Return the next page of records, and their moment."""
+        found: list[_Record] = []
+        moment, end_id = position.moment, ""
+        for source, query in kept:
+            place = {"$gt": _with_prefix(source.id_prefix, position.last_id)}
+            if end_id:  # what comes later is not looked for among other records
+                place["$lte"] = _with_prefix(source.id_prefix, end_id)
+            page: list[Document] = [
+                {"$match": {"$and": [query, {"_id": place}]}},
+                {"$sort": {"_id": 1}},
+                {"$limit": _PAGE},
+            ]
+            records, moment = self._snapshot(source.collection, page, moment)
+            found += [_Record(_with_prefix(_POSITION, one["_id"]), source, one) for one in records]
+            if len(records) == _PAGE:
+                end_id = records[-1]["_id"]
+        return sorted(found, key=attrgetter("place"))[:_PAGE], moment
+
+    def _at_another_moment(self, kept: _Queries, position: HistoryPosition) -> HistoryPosition:
         """Return the same position at a moment that can be read."""
-        passed = {"_id": {"$gt": position.first_id, "$lte": position.last_id}}
-        counted: list[Document] = [{"$match": {"$and": [entries, passed]}}, {"$count": "entries"}]
-        found, moment = self._snapshot(counted, None)
-        if (found[0]["entries"] if found else 0) != position.told:
+        moment: Moment | None = None
+        number = 0
+        for source, query in kept:
+            first_id = _with_prefix(source.id_prefix, position.first_id)
+            last_id = _with_prefix(source.id_prefix, position.last_id)
+            passed = {"_id": {"$gt": first_id, "$lte": last_id}}
+            counted: list[Document] = [{"$match": {"$and": [query, passed]}}, {"$count": "records"}]
+            found, moment = self._snapshot(source.collection, counted, moment)
+            number += found[0]["records"] if found else 0
+        if number != position.told:
             raise PositionLost
         return replace(position, moment=moment)
 
     def _snapshot(
-        self, pipeline: list[Document], moment: Moment | None
+        self, collection: str, pipeline: list[Document], moment: Moment | None
     ) -> tuple[list[Document], Moment]:
         found, time = snapshot(
-            self._database,
-            schema.TRANSACTIONS,
-            pipeline,
-            None if moment is None else Timestamp(*moment),
+            self._database, collection, pipeline, None if moment is None else Timestamp(*moment)
         )
         return found, Moment(time.time, time.inc)
 
-    def _events_of(self, change: Document) -> tuple[WalletEvent, ...]:
+    def _changed(self, change: Document) -> tuple[WalletEvent, ...]:
+        """Return the wanted events of a change."""
         collection = change["ns"]["coll"]
-        [document] = self._encryption.opened(collection, [change["fullDocument"]])
-        if collection == schema.TOPUPS:
-            return (failure_of(documents.read_topup(document)),)
-        return events_of(documents.read_transaction(document))
+        [source] = [one for one, _ in self._sources if one.collection == collection]
+        return self._events_of(source, change["fullDocument"])
 
-    def _only_wanted(self, events: Sequence[WalletEvent]) -> tuple[WalletEvent, ...]:
-        return tuple(event for event in events if self._wanted.wants(event))
+    def _events_of(self, source: Source, record: Document) -> tuple[WalletEvent, ...]:
+        """Return the wanted events of a record."""
+        [document] = self._encryption.opened(source.collection, [record])
+        return tuple(one for one in source.events_of(document) if self._wanted.wants(one))
 
 
-def _queries_of(wanted: EventFilter) -> tuple[Document | None, Document | None]:
-    """Return the queries of the entries and of the failed top-ups; None: not wanted."""
-    of_customer: Document = {"customer_id": wanted.customer_id} if wanted.customer_id else {}
-    failures = of_customer
-    if not wanted.types:
-        return of_customer, failures
-    either = [_ENTRIES[kind] for kind in sorted(wanted.types) if kind in _ENTRIES]
-    entries = {**of_customer, "$or": either} if either else None
-    return entries, failures if WalletEventType.TOPUP_FAILED in wanted.types else None
+def _with_prefix(prefix: str, record_id: str) -> str:
+    """Return an id as one of another kind of record at the same place."""
+    return prefix + record_id.partition("_")[2]

@@ -365,7 +365,11 @@ def _write(
     encryption: Encryption,
     session: BlockingSession,
 ) -> None:
-    """Write collection by collection; hot wallets first, so that a conflict shows early."""
+    """Write collection by collection; hot wallets first, so that a conflict shows early.
+
+    The event feed tells a commit's records in this order. What an operator does is no part of it:
+    the command line commits each command by itself.
+    """
     for collection, inserts, updates in (
         (schema.WALLETS, *_wallet_writes(read, changes)),
         (schema.STANDINGS, *_standing_writes(read, changes)),

@@ -24,7 +24,7 @@ def read_standing(document: Document) -> Standing:
 
 def action_document(action: OperatorAction) -> Document:
     """Write what an operator did."""
-    return {
+    document: Document = {
         "_id": action.action_id,
         "kind": action.kind.value,
         "customer_id": action.customer_id,
@@ -34,6 +34,9 @@ def action_document(action: OperatorAction) -> Document:
         "why": action.why,
         "time": DatetimeMS(action.time_ms),
     }
+    if action.has_changed_state:
+        document["has_changed_state"] = True
+    return document
 
 
 def read_action(document: Document) -> OperatorAction:
@@ -47,6 +50,7 @@ def read_action(document: Document) -> OperatorAction:
         by=document["by"],
         why=document["why"],
         time_ms=int(document["time"]),
+        has_changed_state=document.get("has_changed_state", False),
     )
 
 

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from command_line import run_in_process
 from harness import Harness, eventually, running_harness, with_database
+from operator_commands import operate
 from payment_load import serving
+from server.ledger.commands import FreezeWallet, UnfreezeWallet
 from server.listening import address_of, bind, http_server
 
 KEY = b"k" * 32
@@ -120,6 +122,33 @@ async def test_events_are_posted_signed_and_in_order(mongodb_uri: str) -> None:
     assert data["transaction"]["transaction_id"] == paid.transaction.transaction_id
     assert data["event_id"] == inbox.taken[0].webhook_id
     assert data["transaction"]["amount"]["minor_units"] == "-5000"
+
+
+async def test_an_operators_freeze_and_thaw_are_posted(mongodb_uri: str) -> None:
+    """They come once each, in order with what moves money, and name the wallet's currency."""
+    uri = with_database(mongodb_uri, "outgoing_freezes")
+    async with running_inbox() as inbox, telling_harness(uri, inbox) as harness:
+        customer = await harness.customer(10_000)
+        freeze = FreezeWallet(customer, "INR", "asha", "a stolen phone")
+        await operate(harness, freeze, freeze)
+        await operate(harness, UnfreezeWallet(customer, "INR", "asha", "found again"))
+        await harness.pay(customer, 5_000)
+        await inbox.until(lambda: len(inbox.taken) >= 4)
+
+    assert [post.body["type"] for post in inbox.taken] == [
+        "topup.credited",
+        "wallet.frozen",
+        "wallet.thawed",
+        "payment.made",
+    ]
+    frozen = inbox.taken[1]
+    assert frozen.body["data"] == {
+        "event_id": frozen.webhook_id,
+        "type": "WALLET_EVENT_TYPE_WALLET_FROZEN",
+        "customer_id": customer,
+        "create_time": frozen.body["timestamp"],
+        "currency_code": "INR",
+    }
 
 
 async def test_what_is_not_taken_at_first_is_posted_again(mongodb_uri: str) -> None:

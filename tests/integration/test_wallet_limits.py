@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import grpc
 import pytest
@@ -24,13 +23,10 @@ from harness import (
     unique,
     with_database,
 )
-from server.commit.committer import Committer
-from server.config.limits import read_limits
+from operator_commands import operate
 from server.ledger.commands import FreezeWallet, SetTier, UnfreezeWallet
-from server.metrics import Metrics
 from server.store.connection import connect
 from server.store.customer_records import MongoCustomerRecords
-from server.store.ledger_store import LedgerStore
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -56,14 +52,6 @@ async def limited(mongodb_uri: str) -> AsyncIterator[Harness]:
     """A service whose wallets have limits."""
     async with running_harness(with_database(mongodb_uri, "limits"), limits=LIMITS) as running:
         yield running
-
-
-async def operate(harness: Harness, command: Any) -> Any:
-    """Carry out an operator's command, as the command line does: beside the server."""
-    with connect(harness.settings.mongodb_uri.get_secret_value()) as database:
-        limits = read_limits(harness.settings.limits)
-        async with Committer(LedgerStore(database), Metrics(), limits=limits) as committer:
-            return await committer.submit(command)
 
 
 def next_midnight() -> str:

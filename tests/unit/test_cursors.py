@@ -37,6 +37,27 @@ def test_a_cursor_comes_back_as_it_was_made(wanted: EventFilter, position: Posit
     assert cursor.replace("-", "").replace("_", "").isalnum()
 
 
+@pytest.mark.parametrize(
+    ("cursor", "position"),
+    [
+        (
+            "dJZiAwNw6HiVfSCtyS2IRVsibGl2ZSIsImRHOXJaVzQ9IixudWxsXQ",
+            LivePosition(b"token"),
+        ),
+        (
+            "kIIGLjiOoUds_DbWVbWxVlsiaGlzdG9yeSIsInR4bl8wMSIsInR4bl8wMiIsMyxbNCw1XV0",
+            HistoryPosition("txn_01", "txn_02", 3, Moment(4, 5)),
+        ),
+    ],
+)
+def test_a_cursor_is_the_same_in_each_release(cursor: str, position: Position) -> None:
+    """What an earlier release made is read, and what this one makes, that one reads."""
+    wanted = EventFilter("asha", frozenset({WalletEventType.WALLET_FROZEN}))
+
+    assert CURSORS.read(wanted, cursor) == position
+    assert CURSORS.make(wanted, position) == cursor
+
+
 @given(FILTERS, FILTERS, POSITIONS)
 @settings(max_examples=100)
 def test_a_cursor_serves_its_own_filters_alone(

@@ -92,4 +92,4 @@ def test_ids_of_a_time_sort_between_its_bounds() -> None:
         assert len(action) == len(chain.action_id("ben", "SET_TIER", 1, NOW))
     assert chain.first_id("txn_", -5) == chain.first_id("txn_", 0)
     assert chain.first_id("txn_", NOW).startswith("txn_")
-    assert chain.action_id("asha", "FREEZE INR", 3, NOW) == "act_01HF7YAT00NNE8DKJXG3A63W3J"
+    assert chain.action_id("asha", "FREEZE INR", 3, NOW) == "act_01HF7YAT0000000006SSER1N31"

@@ -5,6 +5,7 @@ import re
 from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNKNOWN: Final = "unknown"
 """Stands for all senders whose address cannot be read."""
@@ -13,6 +14,8 @@ _LONGEST: Final = 256
 _WITH_PORT: Final = re.compile(r"\[([^\]]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?")
 _IPV6_NETWORK_BITS: Final = 64
 """Whoever has one address of IPv6 has as many as this leaves."""
+_MAPPED_BITS: Final = 96
+"""So many bits stand before an address of IPv4 in one of IPv6 (RFC 4291, section 2.5.5.2)."""
 
 
 def read_address(text: str) -> Address | None:
@@ -30,6 +33,21 @@ def read_address(text: str) -> Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def read_network(text: str) -> Network:
+    """Read a network, such as 10.1.0.0/16; one of IPv4 in IPv6 is that of IPv4, as addresses are.
+
+    Raises:
+        ValueError: it is none.
+    """
+    network = ipaddress.ip_network(text)
+    mapped = (
+        network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    )
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 def network_of(address: str) -> str:

@@ -4,7 +4,6 @@ Anybody can write a header. So it is believed hop by hop from the end, each time
 proxy has added, and only in the one header that the proxies are known to write.
 """
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +11,12 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway_adapters.addresses import Address, read_address
+from gateway_adapters.addresses import Address, Network, read_address
 
 _MAX_HOPS: Final = 20
 _LONGEST_HOP: Final = 256
 """Anybody can write what stands before; little of it is looked at."""
 _FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^;"\s]+)"?\s*(?:;|$)', re.IGNORECASE)
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """`wallet-payment sidecar`: takes webhooks, over TLS or behind a proxy, and hands them on."""
 
-import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from gateway_adapters.addresses import read_network
 from gateway_adapters.sidecar import TrustedProxies, sidecar_app, sidecar_runner
 from server.access.http_tls import HttpTls
 from server.access.watched_files import Contents, Unusable, WatchedFiles
@@ -39,8 +39,8 @@ async def running_sidecar(settings: Settings) -> AsyncIterator[str]:
         if settings.sidecar_metrics_address:
             bound = bind(settings.sidecar_metrics_address, "WALLET_SIDECAR_METRICS_ADDRESS")
             await resources.enter_async_context(http_server(metrics_runner(metrics.told), bound))
-        networks = map(ipaddress.ip_network, settings.sidecar_trusted_proxies)
-        proxies = TrustedProxies(tuple(networks), settings.sidecar_forwarded_header)
+        networks = tuple(map(read_network, settings.sidecar_trusted_proxies))
+        proxies = TrustedProxies(networks, settings.sidecar_forwarded_header)
         app = sidecar_app(
             link.channel,
             token,

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from gateway_adapters.addresses import read_network
 from server.config.values import CommaSeparated, PresentFile, present_file
 
 SYSTEM_ROOTS: Final = "system"
@@ -103,9 +104,11 @@ class TransportSettings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for part in value:
             try:
-                ipaddress.ip_network(part)
+                network = read_network(part)
             except ValueError:
                 raise ValueError("takes networks, such as 10.1.0.0/16, comma-separated") from None
+            if not network.prefixlen:
+                raise ValueError("takes networks of proxies; a network of everybody is none")
         return value
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from gateway_adapters.sidecar.limits import (
     SidecarLimits,
     TooMany,
 )
+from gateway_adapters.sidecar.remote import TrustedProxies
 from harness import Harness, event_of, eventually, gateway_id, signature_of, unique
 from server.listening import address_of, bind, http_server
 
@@ -35,13 +36,20 @@ class Sender:
         self._session = session
         self._url = url
 
-    async def send(self, *, is_good: bool, gateway: str = "razorpay") -> tuple[int, int]:
-        """Send a webhook; return the status, and the seconds to wait that are told with it."""
+    async def send(
+        self, *, is_good: bool, gateway: str = "razorpay", through: str = ""
+    ) -> tuple[int, int]:
+        """Send a webhook; return the status, and the seconds to wait that are told with it.
+
+        `through` is what a proxy writes down of where it comes from.
+        """
         headers = {
             "Content-Type": "application/json",
             "X-Razorpay-Event-Id": unique("evt"),
             "X-Razorpay-Signature": signature_of(BODY) if is_good else "0" * 64,
         }
+        if through:
+            headers["X-Forwarded-For"] = through
         url = f"{self._url}/webhooks/{gateway}"
         async with self._session.post(url, data=BODY, headers=headers) as answer:
             return answer.status, int(answer.headers.get("Retry-After", "0"))
@@ -52,10 +60,17 @@ class Sender:
 
 
 @asynccontextmanager
-async def sidecar_before(target: str, token: str, rates: SidecarRates) -> AsyncIterator[str]:
+async def sidecar_before(
+    target: str,
+    token: str,
+    rates: SidecarRates,
+    proxies: TrustedProxies = TrustedProxies(),  # noqa: B008 - it never changes
+) -> AsyncIterator[str]:
     """Give the URL of a sidecar with limits."""
     async with grpc.aio.insecure_channel(target) as channel:
-        app = sidecar_app(lambda: channel, lambda: token, rates=rates, deadline_seconds=2)
+        app = sidecar_app(
+            lambda: channel, lambda: token, rates=rates, proxies=proxies, deadline_seconds=2
+        )
         bound = bind("127.0.0.1:0", "sidecar")
         async with http_server(sidecar_runner(app), bound):
             yield f"http://{address_of(bound)}"
@@ -211,7 +226,15 @@ def test_no_more_addresses_are_remembered_than_there_is_room_for() -> None:
     [
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:4711", "192.0.2.1"),
+        ("[::ffff:192.0.2.1]:4711", "192.0.2.1"),
+        ("::FFFF:C000:201", "192.0.2.1"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::1]:443", "2001:db8:1:2::/64"),
+        ("192.0.2.01", "unknown"),
+        ("192.0.2.1:port", "unknown"),
+        ("[192.0.2.1", "unknown"),
+        ("192.0.2.1" + " " * 300, "unknown"),
         ("fe80::1%eth0", "fe80::/64"),
         ("", "unknown"),
         ("a socket", "unknown"),

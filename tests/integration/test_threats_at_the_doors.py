@@ -22,7 +22,9 @@ from test_sidecar_limits import ATTACKER, GATEWAY, RATES, sender, sidecar_before
 from test_token_keys import NO_KEYS
 
 from command_line import run_in_process
+from gateway_adapters.addresses import read_network
 from gateway_adapters.sidecar import ConnectionLimits
+from gateway_adapters.sidecar.remote import TrustedProxies
 from harness import (
     JWT_SECRET,
     KEY_SECRET,
@@ -250,6 +252,30 @@ async def test_threat_flood_of_bad_webhooks(harness: Harness) -> None:
                 await another.statuses(6, is_good=False)
 
         assert await gateway.statuses(20, is_good=True) == [200] * 20
+
+
+async def test_threat_forged_sender_address(harness: Harness) -> None:
+    """Who names other addresses is turned away for its own, and nobody else for that."""
+    proxies = TrustedProxies((read_network("127.0.0.9/32"),))
+    before = sidecar_before(harness.grpc_address, harness.sidecar_token, RATES, proxies)
+    async with (
+        before as url,
+        sender("127.0.0.9", url) as proxy,
+        sender(ATTACKER, url) as attacker,
+        sender(GATEWAY, url) as gateway,
+    ):
+        said = [
+            (await attacker.send(is_good=False, through=f"{GATEWAY}, 192.0.2.{number}"))[0]
+            for number in range(8)
+        ]
+        assert said == [401] * 5 + [429] * 3
+        said = [
+            (await proxy.send(is_good=False, through=f"{GATEWAY}, 192.0.2.{number}, 6.6.6.6"))[0]
+            for number in range(8)
+        ]
+        assert said == [401] * 5 + [429] * 3
+        assert await gateway.send(is_good=True) == (200, 0)
+        assert await proxy.send(is_good=True, through="192.0.2.1") == (200, 0)
 
 
 async def test_threat_flood_of_keys(harness: Harness) -> None:

@@ -179,7 +179,7 @@ async def test_a_dead_letter_is_listed_and_replayed(mongodb_uri: str, tmp_path: 
         (letter,) = json.loads(await run("list", "--json"))
         refused = await run("replay", "--all", status=2)
         inbox.status_of = lambda _: 204
-        replayed = await run("replay", letter["event_id"])
+        replayed = json.loads(await run("replay", letter["event_id"], "--json"))
         unknown = await run("replay", letter["event_id"], status=2)
         empty = await run("list")
 
@@ -198,7 +198,7 @@ async def test_a_dead_letter_is_listed_and_replayed(mongodb_uri: str, tmp_path: 
     assert 0 < told.value("wallet_outgoing_delay_seconds_sum") < 60
     assert (letter["customer_id"], letter["problem"]) == (customer, "HTTP 400")
     assert "was not taken: HTTP 400" in refused
-    assert replayed == "1 taken\n"
+    assert replayed == {"taken": 1}
     assert "There is no dead letter" in unknown
     assert empty == "there are no dead letters\n"
     assert [post.body["type"] for post in inbox.taken] == ["payment.made", "topup.credited"]

@@ -194,7 +194,9 @@ async def running_server(
             )
         )
         if settings.outgoing_webhook_url:
-            await resources.enter_async_context(_delivery(settings, database, feed, session))
+            await resources.enter_async_context(
+                _delivery(settings, database, feed, session, metrics)
+            )
         await _wait_for_keys(authenticator)
         if place is None or place.index == 0:
             await resources.enter_async_context(
@@ -261,7 +263,11 @@ def receiver(settings: Settings) -> Receiver:
 
 
 def _delivery(
-    settings: Settings, database: Database, feed: MongoEventFeed, session: aiohttp.ClientSession
+    settings: Settings,
+    database: Database,
+    feed: MongoEventFeed,
+    session: aiohttp.ClientSession,
+    metrics: Metrics,
 ) -> Delivery:
     types = frozenset(WalletEventType(kind) for kind in settings.outgoing_webhook_types)
     return Delivery(
@@ -273,6 +279,7 @@ def _delivery(
         DeliverySettings(
             settings.outgoing_webhook_attempts, settings.outgoing_webhook_retry_seconds
         ),
+        metrics,
         wall_clock_ms,
     )
 

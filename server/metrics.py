@@ -17,7 +17,7 @@ from prometheus_client import (
 
 from server.ledger.commands import Command
 from server.ledger.decisions import Decision
-from server.money_metrics import MoneyMetrics
+from server.money_metrics import DELAYS, MoneyMetrics
 from server.standing_metrics import StandingMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -51,7 +51,7 @@ class MethodMetrics:
 
 
 class Metrics:
-    """All metrics of one server; also the observer of its commit path, and of what is renewed."""
+    """All metrics of one server; also the observer of its commit path and of what it delivers."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -142,6 +142,18 @@ class Metrics:
         self._readers = Gauge(
             "wallet_event_readers", "Calls that read the event feed.", registry=self.registry
         )
+        self._outgoing = Counter(
+            "wallet_outgoing_webhooks",
+            "Outgoing webhooks that were posted, by what became of it.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._outgoing_delay = Histogram(
+            "wallet_outgoing_delay_seconds",
+            "Time from an event to its being taken as an outgoing webhook.",
+            buckets=DELAYS,
+            registry=self.registry,
+        )
 
     def method(self, service: str, method: str, *, is_stream: bool = False) -> MethodMetrics:
         """Return the metrics of one RPC."""
@@ -202,6 +214,19 @@ class Metrics:
     def certificate_expires(self, what: str, time: datetime) -> None:
         """Note when the certificate that is in use expires."""
         self._expiry.labels(what).set(time.timestamp())
+
+    def webhook_taken(self, seconds: float) -> None:
+        """Note that an outgoing webhook was taken, so long after its event."""
+        self._outgoing.labels("taken").inc()
+        self._outgoing_delay.observe(seconds)
+
+    def webhook_refused(self) -> None:
+        """Note an attempt to post that was not taken."""
+        self._outgoing.labels("refused").inc()
+
+    def webhook_buried(self) -> None:
+        """Note an outgoing webhook that became a dead letter."""
+        self._outgoing.labels("buried").inc()
 
     async def told(self) -> bytes:
         """Return everything, to `metrics_runner`."""

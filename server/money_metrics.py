@@ -31,7 +31,8 @@ from server.ledger.records import (
 
 REPEATED: Final = "repeated"
 """The outcome of a request that was carried out before: it got the first answer again."""
-_DELAYS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
+DELAYS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
+"""Bounds of what may take days, in seconds."""
 
 
 class _Moved(NamedTuple):
@@ -78,7 +79,7 @@ class MoneyMetrics:
             "wallet_topup_credit_delay_seconds",
             "Time from the gateway's event to the credit, of credits that a webhook told of.",
             ("gateway",),
-            buckets=_DELAYS,
+            buckets=DELAYS,
             registry=registry,
         )
         labels = ("type", "direction", "gateway", "currency")

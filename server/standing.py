@@ -51,6 +51,8 @@ class Standing:
     """Gateway -> events that wait for a person's review."""
     waiting_since_ms: int | None = None
     """When the oldest of them came."""
+    dead_letters: int = 0
+    """Outgoing webhooks that their receiver did not take."""
     reconciled: tuple[Reconciled, ...] = ()
     proven: Proven | None = None
     """None before the first proof has gone through everything."""

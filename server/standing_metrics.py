@@ -38,6 +38,9 @@ _OLDEST: Final = _gauge(
     "wallet_review_oldest_age_seconds",
     "How long the oldest of these events has waited; 0 where none waits.",
 )
+_DEAD_LETTERS: Final = _gauge(
+    "wallet_outgoing_dead_letters", "Outgoing webhooks that wait, as dead letters, to be replayed."
+)
 _RECONCILED: Final = _gauge(
     "wallet_reconciliation_timestamp_seconds",
     "When the ledger was last compared with a gateway's records.",
@@ -68,7 +71,7 @@ _PROVEN: Final = _gauge(
 )
 
 FAMILIES: Final = (
-    *(_READ, _PENDING, _QUEUE, _OLDEST, _RECONCILED, _DISCREPANCIES),
+    *(_READ, _PENDING, _QUEUE, _OLDEST, _DEAD_LETTERS, _RECONCILED, _DISCREPANCIES),
     *(_IMBALANCE, _HELD, _DIFFERENCES, _PROVEN),
 )
 
@@ -99,6 +102,7 @@ class StandingMetrics(Collector):
         since_ms = standing.waiting_since_ms
         age_ms = 0 if since_ms is None else max(0, standing.time_ms - since_ms)
         yield _told(_OLDEST, [((), age_ms / 1_000)])
+        yield _told(_DEAD_LETTERS, [((), standing.dead_letters)])
         times = [((one.gateway,), one.time_ms / 1_000) for one in standing.reconciled]
         yield _told(_RECONCILED, times)
         found = [((one.gateway,), one.differences) for one in standing.reconciled]

@@ -25,6 +25,8 @@ class Watcher:
         self._stubs = stubs
         self._request = service.WatchEventsRequest(**filters)
         self.events: list[resources.WalletEvent] = []
+        self.cursors: list[tuple[str, int]] = []
+        """Each cursor that came, and how many events had been told by then."""
         self.heartbeats = 0
         self.streams = 0
 
@@ -43,6 +45,7 @@ class Watcher:
                     self.events += response.events
                     self.heartbeats += not response.events
                     self._request.cursor = response.cursor
+                    self.cursors.append((response.cursor, len(self.events)))
                     self._request.ClearField("start_time")
             except grpc.aio.AioRpcError as error:
                 if error.code().name not in WORTH_A_REPEAT:

@@ -79,7 +79,8 @@ alerts there are: [monitoring](../operation/monitoring.md).
 * `outcome` is what was done (`paid`, `refunded`, `started`, `credited`, `failed`, `pending`,
   `expired`, `needs_review`, `applied`, `duplicate`, `ignored`), `repeated` for a request that got
   its first answer again, or the reason of the refusal in lower case (`insufficient_funds`). A
-  webhook can be `signature_invalid`, `malformed`, or `failed`: its gateway sends it again.
+  webhook can be `signature_invalid`, `malformed`, or `failed`: its gateway sends it again. An
+  outgoing one is `taken`, `refused` (an attempt that is repeated), or `buried` (a dead letter).
 * `origin` is who told of a payment: `webhook`, `lookup` (the gateway was asked), `review`
   (a person), `time` (it is over), `request`.
 * What was committed is counted after the commit. Where a commit's answer was lost, the next

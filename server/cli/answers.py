@@ -1,7 +1,9 @@
 """How operators' commands take and tell amounts and times, the same in each of them."""
 
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -10,6 +12,17 @@ from server.ledger.money import Money, is_currency
 
 DATE: Final = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 """A day or a time of an option, UTC."""
+
+
+def new_file(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
+    """Check, before any work is done, that the file of an option can be made.
+
+    Raises:
+        click.BadParameter.
+    """
+    if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"the folder {file.parent} is not there or cannot be written to.")
+    return file
 
 
 def amount(text: str) -> Money:

@@ -9,11 +9,13 @@ import click
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from server.cli.answers import print_json
 from server.config import parse_key_set
 
 _ALGORITHMS: Final = ("ES256", "EdDSA", "RS256")
 _RSA_BITS: Final = 3_072
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class BadKeyFile(Exception):
@@ -35,7 +37,8 @@ def keys() -> None:
 )
 @click.option("--private", type=_FILE, required=True, help="New file for the private key.")
 @click.option("--public", type=_FILE, required=True, help="Key set of the servers; may be new.")
-def new(kid: str, algorithm: str, private: Path, public: Path) -> None:
+@_json
+def new(kid: str, algorithm: str, private: Path, public: Path, as_json: bool) -> None:
     """Make the key KID: its private half for who signs tokens, its public one for the servers."""
     published = _read(public) if public.exists() else []
     if any(key["kid"] == kid for key in published):
@@ -44,22 +47,29 @@ def new(kid: str, algorithm: str, private: Path, public: Path) -> None:
     named = {"kid": kid, "alg": algorithm}
     _write_private(private, [written.to_jwk(signer, as_dict=True) | named])
     _replace(public, [*published, written.to_jwk(signer.public_key(), as_dict=True) | named])
-    click.echo(f"{private} signs, {public} verifies: {_names(public)}")
+    if as_json:
+        print_json({"private": str(private)} | _told(public))
+        return
+    click.echo(f"{private} signs, {public} verifies: {', '.join(_names(public))}")
 
 
 @keys.command()
 @click.argument("kid")
 @click.option("--public", type=_FILE, required=True, help="Key set of the servers.")
-def retire(kid: str, public: Path) -> None:
+@_json
+def retire(kid: str, public: Path, as_json: bool) -> None:
     """Take the key KID out of the servers' key set: from then on its tokens are refused."""
     published = _read(public)
     left = [key for key in published if key["kid"] != kid]
     if len(left) == len(published):
-        raise BadKeyFile(f"{public} has no key {kid}: it has {_names(public)}.")
+        raise BadKeyFile(f"{public} has no key {kid}: it has {', '.join(_names(public))}.")
     if not left:
         raise BadKeyFile(f"{kid} is the last key of {public}: make another one before.")
     _replace(public, left)
-    click.echo(f"{public} verifies: {_names(public)}")
+    if as_json:
+        print_json(_told(public))
+        return
+    click.echo(f"{public} verifies: {', '.join(_names(public))}")
 
 
 def _make(algorithm: str) -> tuple[Any, Any]:
@@ -80,8 +90,12 @@ def _read(file: Path) -> list[dict[str, Any]]:
         raise BadKeyFile(f"{file} is not a JSON Web Key Set.") from None
 
 
-def _names(file: Path) -> str:
-    return ", ".join(key["kid"] for key in _read(file))
+def _names(file: Path) -> list[str]:
+    return [key["kid"] for key in _read(file)]
+
+
+def _told(public: Path) -> dict[str, Any]:
+    return {"public": str(public), "verifies": _names(public)}
 
 
 def _write_private(file: Path, key_set: list[dict[str, Any]]) -> None:

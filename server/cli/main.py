@@ -206,7 +206,8 @@ def sidecar() -> None:
 )
 @click.option("--ttl", default=3_600, show_default=True, help="Lifetime in seconds.")
 @click.option("--customer", default="", help="Limit the token to this customer.")
-def token(subject: str, scopes: tuple[str, ...], ttl: int, customer: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def token(subject: str, scopes: tuple[str, ...], ttl: int, customer: str, as_json: bool) -> None:
     """Print a token, signed with a key of WALLET_JWT_KEYS or, without it, with that of `up`."""
     settings = development_settings(load_settings())
     made = make_token(
@@ -216,6 +217,9 @@ def token(subject: str, scopes: tuple[str, ...], ttl: int, customer: str) -> Non
         lifetime_seconds=ttl,
         customer_id=customer,
     )
+    if as_json:
+        print_json({"token": made, "lifetime_seconds": ttl})
+        return
     click.echo(made)
 
 

@@ -1,7 +1,6 @@
 """`wallet-payment outgoing`: what the receiver of outgoing webhooks did not take."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -9,6 +8,7 @@ import click
 
 from gateway_adapters.guarded_session import guarded_session
 from server.app import receiver
+from server.cli.answers import print_json
 from server.cli.operate import encryption_of, loaded_settings, opened_database
 from server.config import Settings
 from server.deliveries import DeadLetter, Deliveries
@@ -40,7 +40,7 @@ def list_letters(limit: int, as_json: bool) -> None:
 
     letters = [_told(letter) for letter in asyncio.run(run())]
     if as_json:
-        click.echo(json.dumps(letters, indent=2))
+        print_json(letters)
         return
     for letter in letters:
         click.echo("  ".join(letter.values()))
@@ -50,7 +50,8 @@ def list_letters(limit: int, as_json: bool) -> None:
 @outgoing.command()
 @click.argument("event_ids", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Replay every dead letter, oldest first.")
-def replay(event_ids: tuple[str, ...], is_all: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def replay(event_ids: tuple[str, ...], is_all: bool, as_json: bool) -> None:
     """Post dead letters once more, each with its own id; what is taken is no dead letter any more.
 
     It stops at the first one that is not taken.
@@ -60,7 +61,11 @@ def replay(event_ids: tuple[str, ...], is_all: bool) -> None:
     settings = loaded_settings()
     if not settings.outgoing_webhook_url:
         raise click.UsageError("WALLET_OUTGOING_WEBHOOK_URL is not set: nobody would be posted to.")
-    click.echo(f"{asyncio.run(_replay(settings, event_ids))} taken")
+    taken = asyncio.run(_replay(settings, event_ids))
+    if as_json:
+        print_json({"taken": taken})
+        return
+    click.echo(f"{taken} taken")
 
 
 async def _replay(settings: Settings, event_ids: Sequence[str]) -> int:

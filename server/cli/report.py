@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from server.cli.answers import money_text, print_json, time_ms_of
+from server.cli.answers import money_text, new_file, print_json, time_ms_of
 from server.cli.books_progress import Progress
 from server.cli.operate import encryption_of, loaded_settings, opened_database
 from server.cli.report_page import bound_name, page_of
@@ -29,6 +29,7 @@ _DAY: Final = click.DateTime(["%Y-%m-%d"])
     "--html",
     "page",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=new_file,
     help="Write a page with plots to this file.",
 )
 def report(start: datetime | None, end: datetime | None, as_json: bool, page: Path | None) -> None:

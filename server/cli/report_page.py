@@ -108,12 +108,32 @@ def _ways(report: Report) -> str:
         (gateway, method, currency, str(one.count), money_text(currency, one.minor_units))
         for (gateway, method, currency), one in sorted(report.ways.items())
     ]
-    return "<h2>Money in, by gateway and method</h2>\n" + table(columns, rows)
+    plots = "".join(_plot_of_ways(report, currency) for currency in report.days)
+    return "<h2>Money in, by gateway and method</h2>\n" + plots + table(columns, rows)
+
+
+def _plot_of_ways(report: Report, currency: str) -> str:
+    """Draw what came in of a currency by each way; nothing where nothing came in."""
+    ways = {
+        f"{gateway} {method}": one.minor_units
+        for (gateway, method, of), one in sorted(report.ways.items())
+        if of == currency
+    }
+    if not ways:
+        return ""
+    bars = [Bars("credited", list(ways.values()))]
+    title = f"{currency} in by gateway and method"
+    return bar_plot(title, bars, list(ways), lambda value: money_text(currency, value))
 
 
 def _outcomes(report: Report) -> str:
     states = tuple(TopupState)
-    columns = ("Gateway", "Method", *(f"{state.value.lower()}#" for state in states), "Success#")
+    columns = (
+        "Gateway",
+        "Method",
+        *(f"{state.value.lower().replace('_', ' ')}#" for state in states),
+        "Success#",
+    )
     rows: list[tuple[str, ...]] = []
     rates = []
     for (gateway, method), counts in sorted(report.outcomes.items()):

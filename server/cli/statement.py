@@ -10,12 +10,13 @@ from typing import Final
 
 import click
 
-from server.cli.answers import DATE, time_ms_of
+from server.cli.answers import DATE, new_file, time_ms_of
 from server.cli.operate import encryption_of, loaded_settings, opened_database
 from server.cli.statement_forms import Csv, JsonLines, Page, Statement, Table, Writer
 from server.config import Settings
 from server.ledger.records import Transaction, WalletKey
 from server.store.inquiries import MongoInquiries
+from server.store.queries import MongoQueries
 
 _DEFAULT_DAYS: Final = 30
 
@@ -31,6 +32,7 @@ _DEFAULT_DAYS: Final = 30
     "--html",
     "page",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=new_file,
     help="Write a page with a plot of the balance to this file.",
 )
 def statement(
@@ -66,6 +68,7 @@ def statement(
 async def _write(
     settings: Settings, wallet: WalletKey, time: tuple[int, int], writer: Writer
 ) -> None:
+    customer, currency = wallet
     async with opened_database(settings) as database:
         inquiries = MongoInquiries(database, encryption_of(settings))
         opening = await inquiries.balance_before(wallet, time[0])
@@ -75,6 +78,11 @@ async def _write(
             statement.add(entry)
             writer.entry(statement, entry)
         writer.end(statement)
+        if not statement.sums:
+            known = [one.currency_code for one in await MongoQueries(database).wallets(customer)]
+            if currency not in known:
+                others = f", but in {', '.join(known)}" if known else ", nor in any other currency"
+                click.echo(f"{customer} has no wallet in {currency}{others}.", err=True)
 
 
 async def _entries(

@@ -162,9 +162,8 @@ class Page:
     def entry(self, statement: Statement, entry: Transaction) -> None:
         """Take in an entry."""
         self._plot.add(statement, entry.create_time_ms, entry.balance_after)
-        time, *others = _row(statement, entry)
-        readable = time.removesuffix("+00:00").replace("T", " ")
-        self._rows.write(table_row(_COLUMNS, (readable, *others)))
+        _, *others = _row(statement, entry)
+        self._rows.write(table_row(_COLUMNS, (_readable(entry.create_time_ms), *others)))
 
     def end(self, statement: Statement) -> None:
         """Write the page, whole or not at all."""
@@ -216,13 +215,18 @@ class _BalancePlot:
 def _page_head(statement: Statement) -> str:
     wallet = statement.wallet
     title = f"Wallet of {wallet.customer_id} in {wallet.currency_code}"
-    about = f"{time_text(statement.start_time_ms)} to {time_text(statement.end_time_ms)}"
+    start, end = map(_readable, (statement.start_time_ms, statement.end_time_ms))
+    about = f"{start} to {end}, UTC"
     sums = {
         f"{_NAMES[kind]}s ({one.count})": statement.money(one.minor_units)
         for kind, one in sorted(statement.sums.items())
     }
     opening, closing = statement.money(statement.opening), statement.money(statement.closing)
     return page_start(title, about) + facts({"opening": opening} | sums | {"closing": closing})
+
+
+def _readable(time_ms: int) -> str:
+    return time_text(time_ms).removesuffix("+00:00").replace("T", " ")
 
 
 def _row(statement: Statement, entry: Transaction) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """`wallet-payment wallet`: look at a customer's wallets, freeze them, and set what limits them."""
 
 import asyncio
-import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
+from server.cli.answers import print_json
 from server.cli.operate import loaded_settings, opened_database, opened_ledger, operator_name
 from server.commit.errors import Rejected
 from server.ledger.commands import Command, FreezeWallet, SetTier, UnfreezeWallet
@@ -60,7 +60,7 @@ def show(customer_id: str, as_json: bool) -> None:
             "wallets": [_wallet_json(one) for one in wallets],
             "actions": [_action_json(one) for one in actions],
         }
-        click.echo(json.dumps(content, indent=2))
+        print_json(content)
         return
     click.echo(f"{customer_id}: tier {tier}, {len(wallets) or 'no'} wallets")
     for one in wallets:
@@ -75,10 +75,11 @@ def show(customer_id: str, as_json: bool) -> None:
 @click.argument("currency_code")
 @_why
 @_by
-def freeze(customer_id: str, currency_code: str, why: str, by: str) -> None:
+@_json
+def freeze(customer_id: str, currency_code: str, why: str, by: str, as_json: bool) -> None:
     """Let a wallet spend nothing until it is unfrozen. It still takes credits and refunds."""
     _check(currency_code, why, by)
-    _change_wallet(FreezeWallet(customer_id, currency_code, by, why))
+    _change_wallet(FreezeWallet(customer_id, currency_code, by, why), as_json=as_json)
 
 
 @wallet.command()
@@ -86,10 +87,11 @@ def freeze(customer_id: str, currency_code: str, why: str, by: str) -> None:
 @click.argument("currency_code")
 @_why
 @_by
-def unfreeze(customer_id: str, currency_code: str, why: str, by: str) -> None:
+@_json
+def unfreeze(customer_id: str, currency_code: str, why: str, by: str, as_json: bool) -> None:
     """Lift a freeze. A wallet that owes stays frozen until that is settled."""
     _check(currency_code, why, by)
-    _change_wallet(UnfreezeWallet(customer_id, currency_code, by, why))
+    _change_wallet(UnfreezeWallet(customer_id, currency_code, by, why), as_json=as_json)
 
 
 @wallet.command()
@@ -97,7 +99,8 @@ def unfreeze(customer_id: str, currency_code: str, why: str, by: str) -> None:
 @click.argument("name")
 @_why
 @_by
-def tier(customer_id: str, name: str, why: str, by: str) -> None:
+@_json
+def tier(customer_id: str, name: str, why: str, by: str, as_json: bool) -> None:
     """Give a customer's wallets the limits of the tier NAME of WALLET_LIMITS."""
     _check("", why, by)
     known = {DEFAULT_TIER, *loaded_settings().wallet_limits().tiers}
@@ -105,7 +108,11 @@ def tier(customer_id: str, name: str, why: str, by: str) -> None:
         raise click.UsageError(f"WALLET_LIMITS has no tier {name}, but {', '.join(sorted(known))}.")
     reply = _submitted(SetTier(customer_id, "" if name == DEFAULT_TIER else name, by, why))
     assert isinstance(reply, StandingReply)  # noqa: S101 - what this command replies
-    click.echo(f"{customer_id}: tier {reply.standing.tier or DEFAULT_TIER}")
+    given = reply.standing.tier or DEFAULT_TIER
+    if as_json:
+        print_json({"customer_id": customer_id, "tier": given})
+        return
+    click.echo(f"{customer_id}: tier {given}")
 
 
 @wallet.command("beyond-limits")
@@ -120,7 +127,7 @@ def beyond_limits(limit: int, as_json: bool) -> None:
 
     found = [_beyond_json(topup) for topup in asyncio.run(run())]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     for one in found:
         click.echo("  ".join(str(value) for value in one.values()))
@@ -135,9 +142,12 @@ def _check(currency_code: str, why: str, by: str) -> None:
         raise click.UsageError("CURRENCY_CODE is an ISO 4217 code in upper case, such as INR.")
 
 
-def _change_wallet(command: FreezeWallet | UnfreezeWallet) -> None:
+def _change_wallet(command: FreezeWallet | UnfreezeWallet, *, as_json: bool) -> None:
     reply = _submitted(command)
     assert isinstance(reply, WalletReply)  # noqa: S101 - what these commands reply
+    if as_json:
+        print_json({"customer_id": command.customer_id} | _wallet_json(reply.wallet))
+        return
     click.echo(_line(reply.wallet))
 
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import aiohttp
 import structlog
@@ -50,6 +50,19 @@ class DeliverySettings:
     """After so long another server takes over from one that says nothing."""
 
 
+class DeliveryObserver(Protocol):
+    """Is told what becomes of what is posted."""
+
+    def webhook_taken(self, seconds: float) -> None:
+        """Note that the receiver took an event, so long after it happened."""
+
+    def webhook_refused(self) -> None:
+        """Note an attempt that the receiver did not take."""
+
+    def webhook_buried(self) -> None:
+        """Note an event that became a dead letter."""
+
+
 class Delivery:
     """Owns the task that delivers; entering starts it, leaving stops it and gives up the lead."""
 
@@ -61,6 +74,7 @@ class Delivery:
         receiver: Receiver,
         session: aiohttp.ClientSession,
         settings: DeliverySettings,
+        observer: DeliveryObserver,
         now_ms: Callable[[], int],
     ) -> None:
         self._feed = feed
@@ -69,6 +83,7 @@ class Delivery:
         self._receiver = receiver
         self._session = session
         self._settings = settings
+        self._observer = observer
         self._now_ms = now_ms
         self._name = secrets.token_hex(8)
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -171,7 +186,10 @@ class Delivery:
         for number in range(1, self._settings.attempts + 1):
             attempt = await self._receiver.post(self._session, event.event_id, body)
             if attempt.is_taken:
+                delay_ms = max(0, self._now_ms() - event.create_time_ms)
+                self._observer.webhook_taken(delay_ms / 1_000)
                 return
+            self._observer.webhook_refused()
             if number == self._settings.attempts:
                 break
             wait = self._settings.first_retry_seconds * 2.0 ** (number - 1)
@@ -181,3 +199,4 @@ class Delivery:
         await self._deliveries.bury(
             DeadLetter(event.event_id, event.customer_id, body, attempt.problem, self._now_ms())
         )
+        self._observer.webhook_buried()

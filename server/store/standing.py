@@ -50,6 +50,8 @@ class MongoStanding:
             sort={"receive_time": 1},
             limit=1,
         )
+        by_time = {"fail_time": {"$gt": DatetimeMS(0)}}  # all of them, by the index
+        buried = await self._counted(schema.DEAD_LETTERS, by_time, None)
         checks = await find(self._database, schema.CHECKS, {}, hint={"_id": 1}, limit=_MOST_COUNTED)
         proof: Document = next((one for one in checks if one["_id"] == _PROOF), {})
         return Standing(
@@ -57,6 +59,7 @@ class MongoStanding:
             pending=pending,
             waiting={found["_id"]: found["count"] for found in waiting},
             waiting_since_ms=int(oldest[0]["receive_time"]) if oldest else None,
+            dead_letters=sum(found["count"] for found in buried),
             reconciled=tuple(map(_reconciled, (one for one in checks if "gateway" in one))),
             proven=_proven(proof["last"]) if "last" in proof else None,
             differences_so_far=proof.get("differences", 0),
@@ -116,7 +119,7 @@ class MongoStanding:
                 return None
 
     async def _counted(
-        self, collection: str, query: Document, by: Mapping[str, Any] | str
+        self, collection: str, query: Document, by: Mapping[str, Any] | str | None
     ) -> list[Document]:
         pipeline: list[Document] = [
             {"$match": query},

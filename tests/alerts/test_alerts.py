@@ -185,6 +185,17 @@ def the_audit_cannot_be_written(metrics: Metrics) -> None:
     metrics.watch_audit(lambda: 10, lambda: True)
 
 
+def a_receiver_takes_nothing(metrics: Metrics) -> None:
+    """Each attempt to post an outgoing webhook is refused."""
+    metrics.webhook_refused()
+
+
+def a_receiver_is_slow(metrics: Metrics) -> None:
+    """Outgoing webhooks are taken, ten minutes after their events."""
+    metrics.webhook_taken(600)
+    metrics.webhook_refused()
+
+
 ALONE: Final[dict[Callable[[Metrics], None], set[str]]] = {
     calls_are_slow: SLOWNESS,
     more_comes_than_is_committed: {"WalletQueueIsLong"},
@@ -192,6 +203,8 @@ ALONE: Final[dict[Callable[[Metrics], None], set[str]]] = {
     a_certificate_will_run_out: {"WalletCertificateExpiresSoon"},
     a_key_file_is_broken: {"WalletRenewalFails"},
     the_audit_cannot_be_written: {"WalletAuditFails"},
+    a_receiver_takes_nothing: {"WalletOutgoingRefused"},
+    a_receiver_is_slow: {"WalletOutgoingLate"},
 }
 
 
@@ -206,19 +219,25 @@ async def test_what_cannot_be_brought_about_is_told_by_the_same_code(
 
 
 async def test_old_knowledge_is_an_alert(tmp_path: Path) -> None:
-    """A proof of last week, a standing of yesterday and differences with a gateway are told."""
+    """Last week's proof, yesterday's standing, old differences, and dead letters are told."""
     now_ms = round(time.time() * 1_000)
     proven = Proven(now_ms - 7 * DAY_MS, now_ms - 6 * DAY_MS, 0, {}, {})
     metrics = Metrics()
     standing = metrics.watch_standing(("razorpay",))
-    reconciled = (Reconciled("razorpay", now_ms, 2),)
-    standing.stands(Standing(now_ms - DAY_MS, reconciled=reconciled, proven=proven))
+    reconciled = (Reconciled("razorpay", now_ms - 3 * DAY_MS, 2),)
+    standing.stands(Standing(now_ms - DAY_MS, dead_letters=1, reconciled=reconciled, proven=proven))
     seen = Scraped(metrics.exposition().decode())
 
     assert await firing(told(seen, seen), tmp_path) == OLD
 
 
-OLD: Final = {"WalletProofIsOld", "WalletStandingUnread", "WalletReconciliationDiffers"}
+OLD: Final = {
+    "WalletProofIsOld",
+    "WalletStandingUnread",
+    "WalletReconciliationDiffers",
+    "WalletReconciliationIsOld",
+    "WalletDeadLetters",
+}
 DOWN: Final = {"WalletServerDown", "WalletStandingUnread"}
 
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from chaos_callers import Callers
 from chaos_checks import Verdict, check
 from chaos_faults import Faults, Targets
-from chaos_feed import feed_findings
+from chaos_feed import cursor_findings, feed_findings
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from event_watch import watching
@@ -107,6 +107,7 @@ async def run_chaos(folder: Path, seed: int, seconds: float) -> Report:
         found = await differences(replica_set.uri)
         verdict.other += [f"books: {difference}" for difference in found]
         verdict.other += await feed_findings(watcher, database)
+        verdict.other += await cursor_findings(watcher, stubs)
         return Report(
             seed,
             len(faults.done),
@@ -175,6 +176,7 @@ def _settings(mongodb_uri: str, sandbox_url: str, address: str) -> dict[str, str
         "WALLET_RAZORPAY_KEY_SECRET": KEY_SECRET,
         "WALLET_RAZORPAY_WEBHOOK_SECRETS": WEBHOOK_SECRET,
         "WALLET_RAZORPAY_API_URL": sandbox_url,
+        "WALLET_EVENTS_HEARTBEAT_SECONDS": "0.5",
         "WALLET_POLL_FIRST_SECONDS": "0.5",
         "WALLET_POLL_INTERVAL_SECONDS": "0.5",
     }

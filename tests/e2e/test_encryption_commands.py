@@ -1,7 +1,9 @@
 """`wallet-payment encryption`: a key is made, everything is encrypted, a missing key is told."""
 
 import asyncio
+import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -38,12 +40,16 @@ async def test_what_is_plain_is_encrypted_and_opens_with_its_key_alone(
         await plain.deliver(event_of("payment.captured", payment_of(topup, amount=400)))
         [key] = (await run(plain, "encryption", "key", "--id", "first")).splitlines()
         assert key.startswith("first:")
-        assert await run(plain, "encryption", "key") != await run(plain, "encryption", "key")
+        told = json.loads(await run(plain, "encryption", "key", "--json"))["key"]
+        assert told != (await run(plain, "encryption", "key")).strip()
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d-[0-9a-f]{4}:[A-Za-z0-9+/]{43}=", told)
 
         assert "There is no key" in await run(plain, "encryption", "rotate", status=2)
         rotated = await run(plain, "encryption", "rotate", keys=key)
         assert "encrypted 2 records with the current key" in rotated
         assert key not in rotated
+        again = await run(plain, "encryption", "rotate", "--json", keys=key)
+        assert json.loads(again[: again.index("}") + 1]) == {"encrypted": 0, "unused_keys": []}
 
         [event] = await plain.database.gateway_events.find().to_list(None)
         shown = await run(plain, "review", "show", event["_id"], keys=key)

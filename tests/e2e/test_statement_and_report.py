@@ -36,6 +36,11 @@ class Cells(HTMLParser):
         self.rows: list[list[str]] = []
         self.facts: list[str] = []
         self.foreign: list[str] = []
+        self.bars: dict[str, list[str]] = {}
+        """By the plot's title, what each bar says that it is."""
+        self.lines: dict[str, list[tuple[float, float]]] = {}
+        """By the plot's title, the points of its line."""
+        self._plot = ""
         self._cell = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -46,6 +51,14 @@ class Cells(HTMLParser):
         if tag in {"script", "link", "img", "iframe", "object"}:
             self.foreign.append(tag)
         self.foreign += [name for name, _ in attrs if name in {"src", "href", "style"}]
+        told = dict(attrs)
+        if tag == "svg":
+            self._plot = told["aria-label"] or ""
+        if tag == "polyline":
+            points = (told["points"] or "").split()
+            self.lines[self._plot] = [
+                (float(x), float(y)) for x, y in (p.split(",") for p in points)
+            ]
 
     def handle_data(self, data: str) -> None:
         """Take a text."""
@@ -57,6 +70,8 @@ class Cells(HTMLParser):
             self.rows[-1].append(self._cell)
         if tag in {"dt", "dd"}:
             self.facts.append(self._cell)
+        if tag == "title" and self._plot and self._cell != self._plot:
+            self.bars.setdefault(self._plot, []).append(self._cell)
 
 
 def read_page(file: Path) -> Cells:
@@ -168,8 +183,7 @@ async def test_a_report_has_the_ledgers_figures(
     entries = await books.database.wallet_transactions.find({}).to_list(None)
     expected: Counter[tuple[str, str]] = Counter()
     for entry in entries:
-        day = f"2023-11-{14 + (int(entry['create_time']) - START_MS) // DAY_MS}"
-        expected[day, entry["type"]] += entry["amount"]
+        expected[_day_of(entry), entry["type"]] += entry["amount"]
 
     output, errors = await run("report", *DAYS, "--json", "--html", "report.html")
 
@@ -200,11 +214,26 @@ async def test_a_report_has_the_ledgers_figures(
     assert figures["times_to_credit"]["razorpay"]["up to 1 s"] == 3
     page = read_page(tmp_path / "report.html")
     by_day = {row[0]: row for row in page.rows if row and row[0].startswith("2023-")}
-    for day, one in days.items():
-        held = str(Money("INR", one["held_minor_units"]))
-        topups = one["moved"]["TOPUP"]
-        assert by_day[day][1] == f"{Money('INR', topups['minor_units'])} ({topups['count']})"
-        assert by_day[day][-1] == held
+    counts = Counter((_day_of(entry), entry["type"]) for entry in entries)
+    kinds = ("TOPUP", "PAYMENT", "REFUND", "REVERSAL", "ADJUSTMENT")
+    for day, held in zip(sorted(days), running, strict=True):
+        cells = [f"{Money('INR', expected[day, kind])} ({counts[day, kind]})" for kind in kinds]
+        shown = [cell if counts[day, kind] else "" for kind, cell in zip(kinds, cells, strict=True)]
+        assert by_day[day][1:] == [*shown, str(Money("INR", held))]
+    moved_at_all = [kind for kind in kinds if any(counts[day, kind] for day in days)]
+    assert page.bars["INR in and out by day"] == [
+        str(Money("INR", expected[day, kind])) for kind in moved_at_all for day in sorted(days)
+    ]
+    assert page.bars["INR in by gateway and method"] == ["INR 30.00"]
+    assert page.bars["Top-ups that ended and were credited"] == ["100 %"]
+    assert page.bars["Time from start to credit"] == ["3", *["0"] * 9]
+    heights = [-y for _, y in page.lines["INR held"]]
+    grows = (heights[2] - heights[0]) / (heights[1] - heights[0])
+    assert grows == pytest.approx((running[2] - running[0]) / (running[1] - running[0]), rel=0.01)
+
+
+def _day_of(entry: dict[str, Any]) -> str:
+    return f"2023-11-{14 + (int(entry['create_time']) - START_MS) // DAY_MS}"
 
 
 async def test_a_report_of_some_days_opens_with_what_was_held(
@@ -234,6 +263,8 @@ async def test_a_report_of_some_days_opens_with_what_was_held(
         (("report", "--from", "2020-11-16", "--to", "2023-11-15"), "400 days at most"),
         (("statement", "a", "INR", "--from", "2023-11-16", "--to", "2023-11-15"), "before --to"),
         (("statement", "a", "INR", "--csv", "--json"), "Give one of"),
+        (("statement", "a", "INR", "--html", "none/a.html"), "the folder none is not there"),
+        (("report", "--html", "none/a.html"), "the folder none is not there"),
     ],
 )
 async def test_a_time_that_makes_no_sense_is_refused(
@@ -243,6 +274,21 @@ async def test_a_time_that_makes_no_sense_is_refused(
     _, errors = await run(*arguments, status=2)
 
     assert says in errors
+
+
+async def test_a_wallet_that_there_is_not_is_told(books: WrittenBooks, run: Run) -> None:
+    """A mistyped name does not look like a wallet in which nothing moved."""
+    customer = (await books.busy_customer())["customer"]
+
+    _, of_nobody = await run("statement", "nobody", "INR", *TIME)
+    _, of_another = await run("statement", customer, "USD", *TIME)
+    _, of_no_time = await run(
+        "statement", customer, "INR", "--from", "2020-01-01", "--to", "2020-02-01"
+    )
+
+    assert of_nobody == "nobody has no wallet in INR, nor in any other currency.\n"
+    assert of_another == f"{customer} has no wallet in USD, but in INR.\n"
+    assert of_no_time == ""
 
 
 @pytest.mark.timeout(600)

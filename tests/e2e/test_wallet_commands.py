@@ -55,6 +55,10 @@ async def test_a_wallet_is_frozen_and_thawed_with_who_and_why(limited: Harness) 
 
     thawed = await wallet(limited, "unfreeze", customer, "INR", "--why", "found", "--by", "ben")
     assert thawed == f"{customer} INR: ACTIVE, holds INR 5.00\n"
+    unfreeze = ("unfreeze", customer, "INR", "--why", "found", "--by", "ben")
+    told = json.loads(await wallet(limited, *unfreeze, "--json"))
+    assert (told["customer_id"], told["state"]) == (customer, "ACTIVE")
+    assert told["balance_minor_units"] == 500
     await limited.pay(customer, 1)
 
     shown = json.loads(await wallet(limited, "show", customer, "--json"))
@@ -76,6 +80,10 @@ async def test_a_tier_is_set_with_who_and_why(limited: Harness) -> None:
     said = await wallet(limited, "tier", customer, "verified", "--why", "papers", "--by", "asha")
 
     assert said == f"{customer}: tier verified\n"
+    told = await wallet(
+        limited, "tier", customer, "verified", "--why", "papers", "--by", "asha", "--json"
+    )
+    assert json.loads(told) == {"customer_id": customer, "tier": "verified"}
     await limited.pay(customer, 101)
     assert "SET_TIER tier verified by asha: papers" in await wallet(limited, "show", customer)
     unknown = await wallet(limited, "tier", customer, "golden", "--why", "asked", status=2)

@@ -17,10 +17,12 @@ from command_line import run_in_process
 from harness import Harness, eventually, running_harness, with_database
 from operator_commands import operate
 from payment_load import serving
+from scraped import Scraped, scraped
 from server.ledger.commands import FreezeWallet, UnfreezeWallet
 from server.listening import address_of, bind, http_server
 
 KEY = b"k" * 32
+QUICK: Any = {"watch_interval_seconds": 0.05}
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 
 
@@ -179,12 +181,18 @@ async def test_a_dead_letter_is_listed_and_replayed(mongodb_uri: str, tmp_path: 
     uri = with_database(mongodb_uri, "outgoing_dead")
     async with (
         running_inbox() as inbox,
-        telling_harness(uri, inbox, outgoing_webhook_attempts=2) as harness,
+        telling_harness(uri, inbox, outgoing_webhook_attempts=2, **QUICK) as harness,
     ):
         inbox.status_of = lambda webhook_id: 400 if "credited" in webhook_id else 204
         customer = await harness.customer(10_000)
         await harness.pay(customer, 5_000)
         await inbox.until(lambda: inbox.taken)
+
+        async def buried() -> Scraped | None:
+            seen = await scraped(harness.http, harness.metrics_url)
+            return seen if seen.value("wallet_outgoing_dead_letters") else None
+
+        told = await eventually(buried)
         environment = {
             "WALLET_MONGODB_URI": uri,
             "WALLET_OUTGOING_WEBHOOK_URL": inbox.url,
@@ -200,13 +208,26 @@ async def test_a_dead_letter_is_listed_and_replayed(mongodb_uri: str, tmp_path: 
         (letter,) = json.loads(await run("list", "--json"))
         refused = await run("replay", "--all", status=2)
         inbox.status_of = lambda _: 204
-        replayed = await run("replay", letter["event_id"])
+        replayed = json.loads(await run("replay", letter["event_id"], "--json"))
         unknown = await run("replay", letter["event_id"], status=2)
         empty = await run("list")
 
+        async def nothing_is_buried() -> bool:
+            seen = await scraped(harness.http, harness.metrics_url)
+            return seen.value("wallet_outgoing_dead_letters") == 0
+
+        await eventually(nothing_is_buried)
+
+    by_outcome = {
+        outcome: told.value("wallet_outgoing_webhooks_total", outcome=outcome)
+        for outcome in ("taken", "refused", "buried")
+    }
+    assert by_outcome == {"taken": 1, "refused": 2, "buried": 1}
+    assert told.value("wallet_outgoing_delay_seconds_count") == 1
+    assert 0 < told.value("wallet_outgoing_delay_seconds_sum") < 60
     assert (letter["customer_id"], letter["problem"]) == (customer, "HTTP 400")
     assert "was not taken: HTTP 400" in refused
-    assert replayed == "1 taken\n"
+    assert replayed == {"taken": 1}
     assert "There is no dead letter" in unknown
     assert empty == "there are no dead letters\n"
     assert [post.body["type"] for post in inbox.taken] == ["payment.made", "topup.credited"]

@@ -15,10 +15,8 @@ from aiohttp import web
 
 from command_line import run_in_process
 from harness import Harness, eventually, running_harness, with_database
-from operator_commands import operate
 from payment_load import serving
 from scraped import Scraped, scraped
-from server.ledger.commands import FreezeWallet, UnfreezeWallet
 from server.listening import address_of, bind, http_server
 
 KEY = b"k" * 32
@@ -126,14 +124,17 @@ async def test_events_are_posted_signed_and_in_order(mongodb_uri: str) -> None:
     assert data["transaction"]["amount"]["minor_units"] == "-5000"
 
 
-async def test_an_operators_freeze_and_thaw_are_posted(mongodb_uri: str) -> None:
+async def test_an_operators_freeze_and_thaw_are_posted(mongodb_uri: str, tmp_path: Path) -> None:
     """They come once each, in order with what moves money, and name the wallet's currency."""
     uri = with_database(mongodb_uri, "outgoing_freezes")
     async with running_inbox() as inbox, telling_harness(uri, inbox) as harness:
         customer = await harness.customer(10_000)
-        freeze = FreezeWallet(customer, "INR", "asha", "a stolen phone")
-        await operate(harness, freeze, freeze)
-        await operate(harness, UnfreezeWallet(customer, "INR", "asha", "found again"))
+        for command in ("freeze", "freeze", "unfreeze"):
+            await run_in_process(
+                *("wallet", command, customer, "INR", "--why", "a stolen phone"),
+                environment={"WALLET_MONGODB_URI": uri},
+                folder=tmp_path,
+            )
         await harness.pay(customer, 5_000)
         await inbox.until(lambda: len(inbox.taken) >= 4)
 

@@ -61,15 +61,24 @@ async def test_what_happens_to_a_wallet_is_told_in_its_order(harness: Harness) -
 async def test_a_failed_attempt_is_told_once_with_its_reason(harness: Harness) -> None:
     """A failure comes as the top-up then was, and no later change of the top-up repeats it."""
     customer = await harness.customer()
-    async with watching(harness.stub, customer_id=customer) as watcher:
+    of_failures: dict[str, Any] = {
+        "types": [resources.WALLET_EVENT_TYPE_TOPUP_FAILED],
+        "start_time": since(time.time()),
+    }
+    async with (
+        watching(harness.stub, customer_id=customer) as watcher,
+        watching(harness.stub, customer_id=customer, **of_failures) as narrow,
+    ):
         topup = await harness.initiate(customer, 50_000)
         await harness.pay_at_gateway(topup.gateway_order_id, "fail")
         await harness.wait_for_topup(topup, resources.TOPUP_STATE_FAILED)
         await harness.pay_at_gateway(topup.gateway_order_id)
         await harness.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
         events = await watcher.until(lambda told: len(told) >= 2)
+        await narrow.until(len)
 
     assert names_of(events) == ["TOPUP_FAILED", "TOPUP_CREDITED"]
+    assert narrow.events == events[:1]
     assert events[0].topup.topup_id == topup.topup_id
     assert events[0].topup.failure_reason
     assert not events[0].topup.HasField("checkout")

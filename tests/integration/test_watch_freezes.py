@@ -1,19 +1,24 @@
 """Operators' freezes in the event feed: told once, in order, from a cursor and from the past."""
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from event_watch import names_of, watching
-from harness import Harness, another_server, inr, unique
+from harness import Harness, another_server, eventually, inr, running_harness, unique
 from operator_commands import operate
+from replica_set import running_replica_set
+from server.commit.errors import CommitError
 from server.feed import EventFilter, HistoryPosition, Moment, PositionLost
 from server.ledger.chain import first_id
 from server.ledger.commands import FreezeWallet, SetTier, UnfreezeWallet
+from server.ledger.records import WalletState
 from server.store.connection import connect
 from server.store.event_feed import MongoEventFeed
 from wallet_payment.v1 import resources_pb2 as resources
@@ -45,18 +50,14 @@ def ids_of(events: Sequence[resources.WalletEvent]) -> list[str]:
     return [event.event_id for event in events]
 
 
-async def pay_often(harness: Harness, customer: str, number: int) -> None:
-    """Pay many orders of one paisa."""
-    requests = [
-        service.PayWithWalletRequest(
-            customer_id=customer,
-            order_id=unique("order"),
-            amount=inr(1),
-            idempotency_key=unique("key"),
-        )
-        for _ in range(number)
-    ]
-    await harness.settled("PayWithWallet", requests)
+def payment(customer: str) -> service.PayWithWalletRequest:
+    """Return a payment that can be repeated."""
+    return service.PayWithWalletRequest(
+        customer_id=customer,
+        order_id=unique("order"),
+        amount=inr(1),
+        idempotency_key=unique("key"),
+    )
 
 
 async def test_a_freeze_and_a_thaw_are_told_once_among_what_moves_money(harness: Harness) -> None:
@@ -106,6 +107,31 @@ async def test_a_reader_goes_on_right_after_a_freeze_at_another_server(harness: 
     assert len(set(ids_of(before.events + after.events))) == 3
 
 
+async def test_freezes_are_told_once_over_an_election(tmp_path: Path) -> None:
+    """When the primary is killed between them, a reader hears of the freeze and of the thaw."""
+    async with (
+        running_replica_set(tmp_path) as replica_set,
+        running_harness(replica_set.uri) as harness,
+    ):
+        customer = await harness.customer(10_000)
+        async with watching(harness.stub, customer_id=customer) as watcher:
+            await operate(harness, freeze(customer))
+            (await replica_set.primary()).send(signal.SIGKILL)
+
+            async def is_thawed() -> bool:
+                try:
+                    [reply] = await operate(harness, unfreeze(customer))
+                except CommitError:
+                    return False
+                return bool(reply.wallet.state is WalletState.ACTIVE)
+
+            await eventually(is_thawed, 40)
+            await harness.settled("PayWithWallet", [payment(customer)])
+            events = await watcher.until(lambda told: len(told) >= 3, 40)
+
+    assert names_of(events) == ["WALLET_FROZEN", "WALLET_THAWED", "PAYMENT_MADE"]
+
+
 async def test_the_past_tells_freezes_in_the_order_in_which_they_happened(
     harness: Harness,
 ) -> None:
@@ -115,7 +141,7 @@ async def test_the_past_tells_freezes_in_the_order_in_which_they_happened(
     async with watching(harness.stub, customer_id=customer) as live:
         for number in (120, 73, 30):  # the last of the first 200 is a freeze
             await operate(harness, freeze(customer), unfreeze(customer))
-            await pay_often(harness, customer, number)
+            await harness.settled("PayWithWallet", [payment(customer) for _ in range(number)])
             await operate(harness, freeze(customer))
             await operate(harness, unfreeze(customer))
         await live.until(lambda told: len(told) >= 235)

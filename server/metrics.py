@@ -15,6 +15,15 @@ from prometheus_client import (
     generate_latest,
 )
 
+from gateway_adapters.sidecar.connections import (
+    ConnectionLimits,
+    Connections,
+    GuardedRunner,
+    connections_middleware,
+)
+from gateway_adapters.sidecar.http_log import HttpLog
+from gateway_adapters.sidecar.limits import SidecarLimits, SidecarRates
+from gateway_adapters.sidecar.remote import TrustedProxies
 from server.ledger.commands import Command
 from server.ledger.decisions import Decision
 from server.money_metrics import DELAYS, MoneyMetrics
@@ -22,6 +31,8 @@ from server.standing_metrics import StandingMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_CONNECTIONS: Final = ConnectionLimits(total=64, per_address=16)
+"""They are files of the process that moves money: whoever holds them is to take none from it."""
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # series that no query uses
@@ -238,11 +249,12 @@ class Metrics:
 
 
 def metrics_runner(exposition: Callable[[], Awaitable[bytes]]) -> web.AppRunner:
-    """Return what answers Prometheus at /metrics."""
+    """Return what answers Prometheus at /metrics, over few connections that say something."""
 
     async def tell(_: web.Request) -> web.Response:
         return web.Response(body=await exposition(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application()
+    connections = Connections(_CONNECTIONS, SidecarLimits(SidecarRates()), TrustedProxies())
+    app = web.Application(middlewares=[connections_middleware(connections)])
     app.router.add_get("/metrics", tell)
-    return web.AppRunner(app, access_log=None)
+    return GuardedRunner(app, connections, access_log=None, logger=HttpLog())

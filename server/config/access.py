@@ -1,13 +1,9 @@
 """Settings of who may call, as they change while the server runs: keys, and revoked tokens."""
 
-from typing import Final
-
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
-from yarl import URL
 
-from gateway_adapters.outbound import is_this_machine
-from server.config.values import PresentFile
+from server.config.values import PresentFile, is_secure_url
 
 
 class AccessSettings(BaseSettings):
@@ -35,19 +31,6 @@ class AccessSettings(BaseSettings):
     @field_validator("jwt_keys_url")
     @classmethod
     def _secure_url(cls, value: str) -> str:
-        if value and not _is_secure(value):
+        if value and not is_secure_url(value):
             raise ValueError("takes a URL with https://, or with http:// on this machine")
         return value
-
-
-_SCHEMES: Final = frozenset({"http", "https"})
-
-
-def _is_secure(text: str) -> bool:
-    try:
-        url = URL(text)
-    except ValueError:
-        return False
-    if url.host is None or url.user is not None or url.scheme not in _SCHEMES:
-        return False
-    return url.scheme == "https" or is_this_machine(url.host)

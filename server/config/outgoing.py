@@ -1,13 +1,11 @@
 """Settings of outgoing webhooks: what happens, posted to a receiver."""
 
 from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
-from gateway_adapters.outbound import is_this_machine
-from server.config.values import CommaSeparated, SecretList
+from server.config.values import CommaSeparated, SecretList, is_secure_url
 from server.feed import WalletEventType
 from server.outgoing_signing import secret_key
 
@@ -15,13 +13,8 @@ _TYPES: Final = frozenset(WalletEventType)
 
 
 def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        is_secret = parts.scheme == "https" or is_this_machine(parts.hostname or "")
-    except ValueError:
-        is_secret = False
-    if value and not (is_secret and parts.hostname and parts.scheme in {"https", "http"}):
-        raise ValueError("takes an https URL; http only to this machine")
+    if value and not is_secure_url(value):
+        raise ValueError("takes an https URL without credentials; http only to this machine")
     return value
 
 

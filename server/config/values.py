@@ -9,6 +9,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
+from yarl import URL
+
+from gateway_adapters.outbound import is_this_machine
 
 ALGORITHMS: Final = frozenset({"ES256", "EdDSA", "RS256", "HS256"})
 _MIN_SHARED_SECRET: Final = 32
@@ -40,6 +43,20 @@ def _phone_number(value: str) -> str:
     if value and _PHONE_NUMBER.fullmatch(value) is None:
         raise ValueError("takes a phone number, such as +919000090000")
     return value
+
+
+def is_secure_url(text: str) -> bool:
+    """Tell whether a URL leads by https, or by http to this machine, and holds no credentials.
+
+    It is read as whoever calls it reads it. Credentials would show wherever the URL does.
+    """
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    if url.host is None or url.user is not None or url.password is not None:
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and is_this_machine(url.host))
 
 
 def present_file(value: str) -> str:

@@ -23,7 +23,7 @@ class WatchSettings(BaseSettings):
     )
     otlp_endpoint: str = Field(
         default="",
-        pattern="^(https?://[^ ]+)?$",
+        pattern="^(https?://[^ @]+)?$",
         description="Where traces go, by OTLP over gRPC: http://collector:4317, or https://. It "
         "needs the extra wallet-payment[tracing]. Empty: nothing is traced.",
     )

@@ -44,7 +44,7 @@ class Receiver:
         }
         try:
             async with session.post(
-                self.url, data=body, headers=headers, timeout=_TIMEOUT
+                self.url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
             ) as answer:
                 if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
                     return Attempt(is_taken=True)

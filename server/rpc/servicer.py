@@ -164,11 +164,11 @@ class WalletPaymentServicer:
         )
 
     def WatchEvents(
-        self, request: service.WatchEventsRequest, _: Call
+        self, request: service.WatchEventsRequest, call: Call
     ) -> AsyncGenerator[service.WatchEventsResponse]:
         """Tell what happens to wallets and top-ups."""
         wanted, start = validation.watched_events(request)
-        return self._watching.responses(wanted, request.cursor, start)
+        return self._watching.responses(wanted, request.cursor, start, call.caller.customer_id)
 
     async def ForwardWebhook(
         self, request: service.ForwardWebhookRequest, call: Call

@@ -24,10 +24,11 @@ def traced(handle: Handle, service: str, method: str, tracing: Tracing) -> Handl
     """Put a span around the handling of a method."""
 
     async def handle_traced(request: Any, context: Any) -> Any:  # noqa: ANN401 - as gRPC has it
+        # Not `tracestate`: a text of the caller's choosing, which the collector would be sent.
         metadata = {
             key: value
             for key, value in context.invocation_metadata() or ()
-            if key in {"traceparent", "tracestate"} and isinstance(value, str)
+            if key == "traceparent" and isinstance(value, str)
         }
         with tracing.call(service, method, metadata) as span:
             try:

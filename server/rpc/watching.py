@@ -4,14 +4,16 @@ A page is read only after the one before was taken: a slow reader holds one page
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from server.commit.port import StoreUnavailable
-from server.feed import EventFeed, EventFilter, Page, Position, PositionLost, Told
+from server.feed import EventFeed, EventFilter, EventReader, Page, Position, PositionLost, Told
 from server.rpc import conversion
 from server.rpc.cursors import Cursors
 from server.rpc.errors import RetryLater, RpcError
@@ -21,6 +23,8 @@ _PACE_SECONDS: Final = 0.2
 """After a page the next one gathers so long: pages are larger under load, and cost less."""
 _RETRY_SECONDS: Final = 0.5
 _RETRY_AFTER_SECONDS: Final = 5.0
+_MOST_OF_A_CUSTOMER: Final = 2
+"""Streams over tokens of one customer; all such tokens together hold half of the places at most."""
 _MOST_BYTES: Final = 1_000_000
 """Of a response, before the one record that goes over it: clients take 4 MiB by default."""
 
@@ -47,62 +51,98 @@ class Watching:
         self._feed = feed
         self._cursors = cursors
         self._settings = settings
-        self._readers = 0
+        self._held = Counter[str | None]()
         self._is_closing = False
 
     @property
     def readers(self) -> int:
         """How many calls are watching just now."""
-        return self._readers
+        return self._held.total()
 
     def close(self) -> None:
         """End the streams that run, each with its newest cursor told."""
         self._is_closing = True
 
     async def responses(
-        self, wanted: EventFilter, cursor: str, start: Position | None
+        self,
+        wanted: EventFilter,
+        cursor: str,
+        start: Position | None,
+        limited_to: str | None = None,
     ) -> AsyncGenerator[service.WatchEventsResponse]:
         """Tell the wanted events after a cursor, or else after `start`, as they are committed.
+
+        `limited_to` is the one customer of the reader's token; None for a service, which finds
+        places that customers cannot take.
 
         Raises:
             InvalidArgument, RetryLater, RpcError: CURSOR_EXPIRED.
         """
         position = self._cursors.read(wanted, cursor) if cursor else start
-        if self._readers >= self._settings.max_readers:
-            raise RetryLater(
-                "RATE_LIMITED",
-                f"This server has {self._readers} readers of events and takes no more.",
-                _RETRY_AFTER_SECONDS,
-                {"readers": str(self._readers)},
-            )
-        self._readers += 1
         reader = self._feed.reader(wanted, position)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._settings.stream_seconds
-        heartbeat = last_page = loop.time()
         try:
-            while not self._is_closing and loop.time() < end:
-                try:
-                    page = await reader.next_page()
-                except StoreUnavailable as error:
-                    if loop.time() > last_page + self._settings.outage_seconds:
-                        raise
-                    _log.warning("a reader of events waits for MongoDB", cause=str(error))
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    continue
-                last_page = loop.time()
-                responses = self._responses_of(wanted, page)
-                if any(response.events for response in responses) or last_page >= heartbeat:
-                    for response in responses:
+            with self._place(limited_to):
+                async with aclosing(self._told(wanted, reader)) as responses:
+                    async for response in responses:
                         yield response
-                    heartbeat = loop.time() + self._settings.heartbeat_seconds
-                if page.told:
-                    await asyncio.sleep(_PACE_SECONDS)
         except PositionLost:
             raise _expired() from None
         finally:
-            self._readers -= 1
             await reader.close()
+
+    async def _told(
+        self, wanted: EventFilter, reader: EventReader
+    ) -> AsyncGenerator[service.WatchEventsResponse]:
+        """Tell what a reader finds, until the stream's time is over."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._settings.stream_seconds
+        heartbeat = last_page = loop.time()
+        while not self._is_closing and loop.time() < end:
+            try:
+                page = await reader.next_page()
+            except StoreUnavailable as error:
+                if loop.time() > last_page + self._settings.outage_seconds:
+                    raise
+                _log.warning("a reader of events waits for MongoDB", cause=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            last_page = loop.time()
+            responses = self._responses_of(wanted, page)
+            if any(response.events for response in responses) or last_page >= heartbeat:
+                for response in responses:
+                    yield response
+                heartbeat = loop.time() + self._settings.heartbeat_seconds
+            if page.told:
+                await asyncio.sleep(_PACE_SECONDS)
+
+    @contextmanager
+    def _place(self, limited_to: str | None) -> Iterator[None]:
+        """Hold one of the readers' places.
+
+        Raises:
+            RetryLater: there is none.
+        """
+        if not self._has_place(limited_to):
+            raise RetryLater(
+                "RATE_LIMITED",
+                f"This server has {self.readers} readers of events and takes no more of this kind.",
+                _RETRY_AFTER_SECONDS,
+                {"readers": str(self.readers)},
+            )
+        self._held[limited_to] += 1
+        try:
+            yield
+        finally:
+            self._held[limited_to] -= 1
+            self._held += Counter()  # forgets whoever holds none
+
+    def _has_place(self, limited_to: str | None) -> bool:
+        most = self._settings.max_readers
+        if limited_to is None or self.readers >= most:
+            return self.readers < most
+        is_one_too_many = self._held[limited_to] >= _MOST_OF_A_CUSTOMER
+        held_by_customers = self.readers - self._held[None]
+        return not is_one_too_many and held_by_customers < max(1, most // 2)
 
     def _responses_of(self, wanted: EventFilter, page: Page) -> list[service.WatchEventsResponse]:
         """Return a page as one response, or as several where it is too large for one."""

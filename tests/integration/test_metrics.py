@@ -139,3 +139,16 @@ async def test_a_gateway_that_is_left_alone_is_told(mongodb_uri: str) -> None:
         assert seen.value("wallet_gateway_circuit_open", gateway="razorpay") == 1
         assert seen.value("wallet_gateway_circuit_open", gateway="stripe") == 0
         assert len(seen.labels("wallet_gateway_circuit_open", "gateway")) == 3
+
+
+async def test_the_port_tells_nothing_else(harness: Harness) -> None:
+    """There is one path, and one way to ask for it."""
+    base = harness.metrics_url.removesuffix("/metrics")
+    for method, path, status in (
+        ("GET", "/", 404),
+        ("GET", "/debug", 404),
+        ("POST", "/metrics", 405),
+        ("DELETE", "/metrics", 405),
+    ):
+        async with harness.http.request(method, f"{base}{path}") as answer:
+            assert answer.status == status

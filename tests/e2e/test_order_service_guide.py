@@ -1,9 +1,15 @@
 """The order service's guide: its program runs as it stands, and its table has every reason."""
 
+import os
 import re
+import subprocess
+import venv
 from pathlib import Path
 
-from running_up import BIN, ROOT, running_up
+import pytest
+
+from pasted import blocks_of
+from running_up import ROOT, running_up
 from server.rpc.errors import STATUS_CODES
 
 GUIDE = "docs/guides/integrate-the-order-service.md"
@@ -18,8 +24,20 @@ def test_every_reason_has_its_advice_in_the_guide() -> None:
     assert sorted(named) == sorted(STATUS_CODES)
 
 
-async def test_the_guides_program_works_as_it_stands(tmp_path: Path) -> None:
-    """A poor wallet, a top-up that pays the order, a refund, and all of it heard."""
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The programs of an environment that has what the guide installs, and nothing else of ours."""
+    venv.create(tmp_path / "own", with_pip=True)
+    programs = tmp_path / "own/bin"
+    (install,) = blocks_of(GUIDE)
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-e", "-c", install], check=True, cwd=ROOT, env=environment)
+    return programs
+
+
+@pytest.mark.timeout(300)
+async def test_the_guides_program_works_as_it_stands(installed: Path, tmp_path: Path) -> None:
+    """With the client that it installs: a top-up that pays the order, a refund, all of it heard."""
     text = (ROOT / GUIDE).read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     async with running_up(tmp_path / "up") as up:
@@ -28,7 +46,7 @@ async def test_the_guides_program_works_as_it_stands(tmp_path: Path) -> None:
             program = program.replace(default, actual)
         file = tmp_path / "order_service.py"
         file.write_text(program, "utf-8")
-        printed = await up.paste(f"{BIN}/python {file}")
+        printed = await up.paste(f"{installed}/python {file}")
 
     assert len(blocks) >= 6
     assert re.search(r"^first: +TOP_UP$", printed, re.MULTILINE)

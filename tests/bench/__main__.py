@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,8 +13,8 @@ import bench_money
 import bench_soak
 import click
 from bench_books import BooksDiffer
-from bench_cases import CASES, SATURATION
-from bench_figures import Figures, failures_of, part_of, with_part
+from bench_cases import CALLERS, CASES, SATURATION, SPREAD
+from bench_figures import Figures, failures_of, part_of, parts_of, with_part
 from bench_plots import plot
 from bench_processes import ProgramEnded
 from bench_report import comparison_of, ratios_of, table_of
@@ -32,6 +33,13 @@ def _measured(seconds: float, rounds: int, warmup: float) -> Callable[[Command],
 
     def decorate(command: Command) -> Command:
         for option in (
+            click.option(
+                "--starts",
+                type=click.IntRange(min=1),
+                default=5,
+                show_default=True,
+                help="Starts of the service; the median counts.",
+            ),
             click.option(
                 "--load-processes",
                 type=click.IntRange(min=1, max=40),
@@ -98,6 +106,20 @@ def bench() -> None:
     type=click.Choice(_NAMES),
     help="Run this case only, and those that it is measured by; may be given more than once.",
 )
+@click.option(
+    "--callers",
+    type=click.IntRange(min=2),
+    default=CALLERS,
+    show_default=True,
+    help="Callers of a closed loop, at most.",
+)
+@click.option(
+    "--burst",
+    type=click.IntRange(min=100),
+    default=5_000,
+    show_default=True,
+    help="Webhooks that come at once.",
+)
 @_filed
 def money(
     *,
@@ -105,16 +127,23 @@ def money(
     rounds: int,
     warmup: float,
     load_processes: int,
+    starts: int,
     only: tuple[str, ...],
+    callers: int,
+    burst: int,
     json_file: Path,
     earlier_file: Path | None,
 ) -> None:
     """Payments and webhooks, closed and open loop, beside an echo, other designs and medici."""
     wanted = [case for case in CASES if not only or case.name in only]
     needed = {SATURATION} if any(case.share for case in wanted) else set()
-    cases = [case for case in CASES if case in wanted or case.name in needed]
+    cases = [
+        replace(case, callers=min(case.callers, callers))
+        for case in CASES
+        if case in wanted or case.name in needed
+    ]
     plan = Plan(rounds, seconds, warmup, load_processes)
-    outcome = _run(bench_money.run(plan, cases, _tell))
+    outcome = _run(bench_money.run(plan, cases, burst, starts, _tell))
     part = part_of(outcome.samples, outcome.measures, outcome.absent)
     _report("money", part, outcome.samples, json_file, earlier_file)
 
@@ -123,7 +152,7 @@ def money(
 @_measured(seconds=3.0, rounds=4, warmup=1.0)
 @click.option(
     "--wallets",
-    type=click.IntRange(min=2_000),
+    type=click.IntRange(min=SPREAD),
     default=100_000,
     show_default=True,
     help="Wallets of the grown database; it has ten times as many entries.",
@@ -135,13 +164,14 @@ def growth(
     rounds: int,
     warmup: float,
     load_processes: int,
+    starts: int,
     wallets: int,
     json_file: Path,
     earlier_file: Path | None,
 ) -> None:
     """Payments and reads with a million entries in the database, beside an empty one."""
     plan = Plan(rounds, seconds, warmup, load_processes)
-    outcome = _run(bench_growth.run(plan, wallets, _tell))
+    outcome = _run(bench_growth.run(plan, wallets, starts, _tell))
     part = part_of(outcome.samples, outcome.measures)
     _report("growth", part, outcome.samples, json_file, earlier_file)
 
@@ -149,7 +179,7 @@ def growth(
 @bench.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=10),
+    type=click.FloatRange(min=1),
     default=600.0,
     show_default=True,
     help="How long; 60 give a first impression.",
@@ -167,8 +197,8 @@ def _report(
 ) -> None:
     """Write the figures down, show them, and exit with 1 if something must not be."""
     # The earlier run may be in the very file that this one is written to.
-    earlier = _read(earlier_file) if earlier_file else None
-    figures = with_part(_read(json_file) if json_file.exists() else {}, kind, part)
+    earlier = parts_of(earlier_file) if earlier_file else None
+    figures = with_part(parts_of(json_file) if json_file.exists() else {}, kind, part)
     json_file.parent.mkdir(parents=True, exist_ok=True)
     json_file.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     click.echo(table_of(part))
@@ -197,11 +227,6 @@ def _run(running: Coroutine[Any, Any, _Outcome]) -> _Outcome:
         return asyncio.run(running)
     except (BooksDiffer, ProgramEnded, EmbeddedMongoError) as error:
         raise click.ClickException(str(error)) from error
-
-
-def _read(file: Path) -> Figures:
-    figures: Figures = json.loads(file.read_text("utf-8"))
-    return figures
 
 
 def _tell(text: str) -> None:

@@ -47,18 +47,26 @@ def watch(address: str) -> None:
 @main.command()
 @click.option("--pairs", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0.5), default=4.0, show_default=True)
-def measure(pairs: int, seconds: float) -> None:
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=_LATEST,
+    show_default="build/bench/feed.json",
+    help="Where the figures are written.",
+)
+def measure(pairs: int, seconds: float, json_file: Path) -> None:
     """Measure so many pairs of slices, and tell the ratio of their payments."""
     figures = asyncio.run(_measure(pairs, seconds))
-    _LATEST.parent.mkdir(parents=True, exist_ok=True)
-    _LATEST.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    json_file.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     click.echo(
         f"{figures['alone_per_second']:,.0f} payments/s alone, "
         f"{figures['watched_per_second']:,.0f} with a reader: ratio {figures['ratio']:.3f} "
         f"(pairs from {min(figures['ratios']):.3f} to {max(figures['ratios']):.3f}); "
         f"CPU of a payment {figures['alone_cpu_us']:.0f} us alone, "
         f"{figures['watched_cpu_us']:.0f} us with a reader: ratio {figures['cpu_ratio']:.3f}, "
-        f"written to {_LATEST}"
+        f"written to {json_file}"
     )
 
 
@@ -81,7 +89,7 @@ async def _measure(pairs: int, seconds: float) -> dict[str, Any]:
             customers = [await harness.customer(_BALANCE) for _ in range(_CUSTOMERS)]
         _, address = await stack.enter_async_context(serving(uri))
         services = _children_of(os.getpid())  # MongoDB and the server
-        await _payments(address, customers, services, _WARMUP_SECONDS)
+        await _payments(address, customers, services, min(_WARMUP_SECONDS, seconds))
         alone: list[_Slice] = []
         watched: list[_Slice] = []
         for number in range(pairs):

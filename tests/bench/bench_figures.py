@@ -4,9 +4,11 @@ The file has a part for each kind of run (`money`, `growth`, `soak`) with its ca
 measures, and `ratios` and `measures` with those of all parts. A run replaces its own part.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from bench_cases import RATIOS, Ratio
 from bench_latency import quantile_ms
@@ -14,7 +16,8 @@ from bench_run import Sample
 
 Figures = dict[str, Any]
 
-_FAILURES = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN"})
+_FAILURES: Final = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN"})
+_OF_A_PART: Final = frozenset({"measured_at", "cases", "ratios", "measures", "absent"})
 
 
 def part_of(
@@ -34,11 +37,21 @@ def part_of(
     }
 
 
-def with_part(earlier: Figures, kind: str, part: Figures) -> Figures:
+def parts_of(file: Path) -> dict[str, Figures]:
+    """Read the parts of a file; what has another form, as another release's, is left out."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except ValueError:
+        return {}
+    parts = found.items() if isinstance(found, dict) else ()
+    return {
+        kind: part for kind, part in parts if isinstance(part, dict) and part.keys() >= _OF_A_PART
+    }
+
+
+def with_part(earlier: Mapping[str, Figures], kind: str, part: Figures) -> Figures:
     """Return the whole file with one part replaced."""
-    # What another release wrote there may have another form: it is not carried on.
-    parts = {name: found for name, found in earlier.items() if found.keys() >= part.keys()}
-    parts[kind] = part
+    parts = {**earlier, kind: part}
     return {
         "ratios": {k: v for found in parts.values() for k, v in found["ratios"].items()},
         "measures": {k: v for found in parts.values() for k, v in found["measures"].items()},

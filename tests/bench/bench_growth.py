@@ -1,7 +1,7 @@
 """The run on growth: payments with a million stored entries beside payments with none, and reads.
 
 The grown database has nine entries in each wallet, a wallet with as many entries as there are
-wallets (the large one), and one with a hundred (the small one).
+wallets, but a hundred pages at least (the large one), and one with a hundred (the small one).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _PAGE_SIZE: Final = 20
 _HUNDRED: Final = 100
 
 
-async def run(plan: Plan, wallets: int, tell: Tell) -> Outcome:
+async def run(plan: Plan, wallets: int, starts: int, tell: Tell) -> Outcome:
     """Fill a database, measure on it and on an empty one, prove both.
 
     Raises:
@@ -66,7 +66,7 @@ async def run(plan: Plan, wallets: int, tell: Tell) -> Outcome:
             calls = await _reads(rigs[GROWN].address)
             await run_rounds(plan, samples, rigs, await pid_of_mongod(uri), tell, calls)
         tell("start-up")
-        measures = {"startup_million_seconds": await startup_seconds(grown_uri)}
+        measures = {"startup_million_seconds": await startup_seconds(grown_uri, starts)}
         for target, target_uri, before in (
             (EMPTY, empty_uri, len(bench_books.CUSTOMERS)),
             (GROWN, grown_uri, entries),
@@ -83,7 +83,7 @@ async def _fill(uri: str, wallets: int, processes: int) -> int:
     customers = customers_of(wallets)
     waiting = iter(
         [
-            {HOT_CUSTOMER: wallets},
+            {HOT_CUSTOMER: max(wallets, _HUNDRED * _PAGE_SIZE)},
             {_SMALL_CUSTOMER: _SMALL_ENTRIES},
             *(
                 dict.fromkeys(customers[first : first + _FILLED_AT_ONCE], _ENTRIES)

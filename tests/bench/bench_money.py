@@ -56,8 +56,10 @@ class Outcome:
     """Case -> why it could not be run here."""
 
 
-async def run(plan: Plan, cases: Sequence[Case], tell: Tell) -> Outcome:
+async def run(plan: Plan, cases: Sequence[Case], burst: int, starts: int, tell: Tell) -> Outcome:
     """Carry out a plan, prove the books, and return what was measured; `tell` takes progress.
+
+    A `burst` is of so many webhooks, and the service starts so many times.
 
     Raises:
         BooksDiffer, ProgramEnded, EmbeddedMongoError, TimeoutError.
@@ -89,7 +91,7 @@ async def run(plan: Plan, cases: Sequence[Case], tell: Tell) -> Outcome:
             for target in targets:
                 if target == WEBHOOKS:
                     webhooks = await programs.enter_async_context(
-                        running_webhooks(uris[target], plan.load_processes, topups_for(plan))
+                        running_webhooks(uris[target], plan.load_processes, topups_for(plan, burst))
                     )
                     rigs[target] = webhooks.rig
                 else:
@@ -99,10 +101,10 @@ async def run(plan: Plan, cases: Sequence[Case], tell: Tell) -> Outcome:
             await run_rounds(plan, outcome.samples, rigs, mongod_pid, tell)
             if webhooks is not None:
                 tell("a burst of webhooks")
-                outcome.measures |= await webhooks.burst()
+                outcome.measures |= await webhooks.burst(burst)
         if GROUP in targets:
             tell("start-up")
-            outcome.measures["startup_seconds"] = await startup_seconds(uris[GROUP])
+            outcome.measures["startup_seconds"] = await startup_seconds(uris[GROUP], starts)
         for target in targets:
             await _prove(target, uris[target], outcome.samples, webhooks, tell)
     return outcome

@@ -64,8 +64,8 @@ def comparison_of(new: Figures, old: Figures) -> str:
     for name, case in new["cases"].items():
         before = old["cases"].get(name)
         if before is not None:
-            cells = [_cell("{:.2f}", over(case[field], before[field])) for _, field in _COMPARED]
-            rows.append([name, *cells])
+            quotients = [over(case[field], before.get(field)) for _, field in _COMPARED]
+            rows.append([name, *(_cell("{:.2f}", quotient) for quotient in quotients)])
     for kind in ("ratios", "measures"):
         for name, value in new[kind].items():
             if name in old[kind]:

@@ -19,7 +19,6 @@ from grpc_health.v1 import health_pb2_grpc as health_grpc
 
 _START_SECONDS: Final = 30.0
 _ASK_AGAIN_SECONDS: Final = 0.005
-_STARTS: Final = 5
 _CONNECT_AT_ONCE: Final = (
     ("grpc.initial_reconnect_backoff_ms", 10),
     ("grpc.min_reconnect_backoff_ms", 10),
@@ -82,14 +81,14 @@ async def running_sidecar(service: Service) -> AsyncIterator[tuple[str, Program]
         yield f"http://{address}", program
 
 
-async def startup_seconds(uri: str) -> float:
-    """Return how long the service takes until it serves an existing database: of some, the median.
+async def startup_seconds(uri: str, starts: int) -> float:
+    """Return how long the service takes until it serves an existing database: the starts' median.
 
     Raises:
         TimeoutError.
     """
     seconds = []
-    for _ in range(_STARTS):
+    for _ in range(starts):
         async with running_service(uri) as service:
             seconds.append(service.ready_seconds)
     return statistics.median(seconds)

@@ -63,7 +63,7 @@ async def run(seconds: float, tell: Tell) -> Soaked:
             ]
             rig = Rig(running.address, running.pids, loads)
             pay = Call(PAY_WITH_WALLET, b"")
-            brief = Plan(1, _SATURATION_SECONDS, _WARMUP_SECONDS, len(loads))
+            brief = Plan(1, min(_SATURATION_SECONDS, seconds), _WARMUP_SECONDS, len(loads))
             tell("the saturation rate")
             await measure(brief, closed, rig, mongod_pid, pay, 0)
             rate = _SHARE * closed.payments / closed.seconds

@@ -29,19 +29,27 @@ _PROGRAM: Final = Path(sys.executable).parent / "wallet-payment"
 @click.option(
     "--transactions", type=click.IntRange(min=1_000), default=1_000_000, show_default=True
 )
-def main(transactions: int) -> None:
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=_LATEST,
+    show_default="build/bench/verify.json",
+    help="Where the figures are written.",
+)
+def main(transactions: int, json_file: Path) -> None:
     """Write books of so many transactions, prove them with the command line, tell the figures.
 
     Exits with 1 if the books do not agree.
     """
     figures = asyncio.run(_measure(transactions))
-    _LATEST.parent.mkdir(parents=True, exist_ok=True)
-    _LATEST.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    json_file.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     click.echo(
         f"{figures['transactions']:,} transactions, {figures['wallets']:,} wallets, "
         f"{figures['orders']:,} orders and {figures['topups']:,} top-ups proven in "
         f"{figures['seconds']:.1f} s: {figures['transactions_per_second']:,.0f} transactions/s, "
-        f"peak memory {figures['peak_mebibytes']:.0f} MiB, written to {_LATEST}"
+        f"peak memory {figures['peak_mebibytes']:.0f} MiB, written to {json_file}"
     )
     if figures["differences"]:
         sys.exit(1)

@@ -24,7 +24,6 @@ from server.ledger.records import TopupState
 from server.store import documents, schema
 from server.store.connection import connect
 
-_BURST: Final = 5_000
 _MOST_PER_SECOND: Final = 3_000
 """For so many, top-ups are made; a machine that takes more of them needs more here."""
 _AT_ONCE: Final = 5_000
@@ -39,9 +38,9 @@ class Webhooks:
     loads: list[Program] = field(default_factory=list)
     acknowledged_in_burst: int = 0
 
-    async def burst(self) -> dict[str, float]:
-        """Send 5,000 webhooks at once; return how long it took until all were credited."""
-        each = _BURST // len(self.loads)
+    async def burst(self, webhooks: int) -> dict[str, float]:
+        """Send so many webhooks at once; return how long it took until all were credited."""
+        each = webhooks // len(self.loads)
         before = await _credited(self.uri)
         started = time.monotonic()
         answers = await asyncio.gather(
@@ -62,9 +61,9 @@ class Webhooks:
         }
 
 
-def topups_for(plan: Plan) -> int:
+def topups_for(plan: Plan, burst: int) -> int:
     """Return how many top-ups each load process needs in a run."""
-    return round((_MOST_PER_SECOND * plan.total_seconds + _BURST) / plan.load_processes)
+    return round((_MOST_PER_SECOND * plan.total_seconds + burst) / plan.load_processes)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import click
@@ -44,8 +44,10 @@ class _Applied(NamedTuple):
 
 @click.command()
 @click.option("--gateway", "gateway_name", required=True, help="Such as razorpay.")
-@click.option("--from", "start", required=True, type=_DATE, help="From this time on, UTC.")
-@click.option("--to", "end", required=True, type=_DATE, help="Before this time, UTC.")
+@click.option(
+    "--from", "start", type=_DATE, help="From then on, UTC.  [default: a day before --to]"
+)
+@click.option("--to", "end", type=_DATE, help="Before this time, UTC.  [default: today, 0:00]")
 @click.option(
     "--apply",
     "applies",
@@ -54,12 +56,18 @@ class _Applied(NamedTuple):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def reconcile(
-    gateway_name: str, start: datetime, end: datetime, applies: bool, as_json: bool
+    gateway_name: str,
+    start: datetime | None,
+    end: datetime | None,
+    applies: bool,
+    as_json: bool,
 ) -> None:
-    """Compare a gateway's payments and refunds with the ledger.
+    """Compare a gateway's payments and refunds with the ledger; without a time, those of yesterday.
 
     Exit status 1 says that they differ, 2 that they could not be compared.
     """
+    end = end or datetime.now(UTC).replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0)
+    start = start or end - timedelta(days=1)
     if start >= end:
         raise click.UsageError("--from must be before --to.")
     settings = operator_settings(loaded_settings())

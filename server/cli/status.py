@@ -26,6 +26,8 @@ from server.store.queries import MongoQueries
 _GATEWAYS: Final = ("razorpay", "paypal", "stripe")
 """Whose names of orders and payments are looked for."""
 _RECENT: Final = 10
+_OF_ITS_OWN: Final = {"record", "customer_id", "hash"}
+"""Fields that say nothing new, or nothing to read, in the line of a record that belongs to one."""
 
 Record = dict[str, Any]
 
@@ -188,7 +190,11 @@ def _print(record: Record, *, is_first: bool) -> None:
     print_fields({name: _shown(value) for name, value in record.items() if name not in lists})
     for name, rows in lists.items():
         for row in rows:
-            parts = (_shown(value) for value in row.values() if not isinstance(value, list))
+            parts = (
+                _shown(value)
+                for field, value in row.items()
+                if field not in _OF_ITS_OWN and not isinstance(value, list)
+            )
             click.echo(f"{name:<18} {'  '.join(filter(None, parts))}")
 
 

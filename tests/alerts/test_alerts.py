@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 from bson import Int64
 from promtool import Told, firing, run, told
 
@@ -260,6 +261,22 @@ async def test_prometheus_takes_the_configuration_of_the_docs(tmp_path: Path) ->
     (tmp_path / RULES.name).write_bytes(RULES.read_bytes())
 
     output = await run("check", "config", str(tmp_path / "prometheus.yaml"))
+    assert "FAILED" not in output
+    assert "1 rule files found" in output
+
+
+@pytest.mark.parametrize("name", ["prometheus.yaml", "prometheus-kubernetes.yaml"])
+async def test_prometheus_takes_the_configurations_of_the_deployments(
+    tmp_path: Path, name: str
+) -> None:
+    """What compose and Kubernetes give to Prometheus finds the rules beside it."""
+    content = yaml.safe_load(RULES.with_name(name).read_text("utf-8"))
+    for job in content["scrape_configs"]:
+        job.pop("kubernetes_sd_configs", None)  # Debian's promtool is built without it
+    (tmp_path / name).write_text(yaml.safe_dump(content), "utf-8")
+    (tmp_path / RULES.name).write_bytes(RULES.read_bytes())
+
+    output = await run("check", "config", str(tmp_path / name))
     assert "FAILED" not in output
     assert "1 rule files found" in output
 

@@ -1,6 +1,7 @@
 """`wallet-payment topup`, `pay`, `refund` and `status` as an operator meets them."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ async def test_a_payment_and_its_refund_by_hand(harness: Harness, run: Run) -> N
     ]
     assert "wallets            INR  INR 10.00  ACTIVE" in shown
     assert shown.count("recent_transactions") == 4
+    assert re.search(r"^recent_transactions txn_\w+  TOPUP  ", shown, re.MULTILINE)
+    assert not re.search(r"[0-9a-f]{64}", shown)
 
 
 async def test_a_refusal_is_told_with_its_reason(harness: Harness, run: Run) -> None:

@@ -1,6 +1,7 @@
 """The README's commands, pasted as they stand into a shell, against a real `wallet-payment up`."""
 
 import asyncio
+import base64
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -55,14 +56,16 @@ async def test_each_line_of_the_guide_to_wallets_works_when_pasted(up: Up) -> No
     assert "USD 20.00 held: the books agree" in again
 
 
-async def test_the_stripe_lines_of_the_operators_page_work_when_pasted(up: Up) -> None:
-    """`up` offers Stripe: the top-up tells its client secret, and the webhook credits it."""
+async def test_the_lines_of_the_operators_page_work_when_pasted(up: Up) -> None:
+    """A secret for webhooks; and by Stripe a top-up, its client secret, and its credit."""
     set_up = blocks_of("README.md")[0]
-    page = (ROOT / "docs/operation/running.md").read_text()
-    (lines,) = re.findall(r"^## Stripe\n.*?^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    blocks = blocks_of("docs/operation/running.md")
+    assert len(blocks) == 2
 
-    output = await up.paste(f'{set_up}\n{lines}\necho "$TOPUP"')
+    output = await up.paste("\n".join([set_up, *blocks, 'echo "$TOPUP"']))
 
+    (secret,) = re.findall(r"^whsec_(\S+)$", output, re.MULTILINE)
+    assert len(base64.b64decode(secret)) == 32
     paid, _, topup = output.rpartition('"topup": {')
     assert '"TOPUP_STATE_PENDING"' in topup
     assert re.search(r'"client_secret": "pi_\w+_secret_\w+"', topup)

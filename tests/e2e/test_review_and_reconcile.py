@@ -408,7 +408,7 @@ async def test_what_cannot_be_compared_is_no_difference(books: Service) -> None:
             for name, time, environment in (
                 ("razorpay", TODAY, {"WALLET_RAZORPAY_API_URL": nobody}),
                 ("paypal", TODAY, {"WALLET_PAYPAL_API_URL": nobody}),
-                ("acme", TODAY, {}),
+                ("acme", (), {}),
                 ("razorpay", backwards, {}),
             )
         )

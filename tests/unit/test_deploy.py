@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from server.cli.main import cli
 from server.config import Settings
 from server.rpc.edge import SERVICE
 
@@ -150,6 +152,37 @@ def test_a_server_is_ready_by_grpc_health_and_has_time_to_stop() -> None:
     assert pod["terminationGracePeriodSeconds"] >= grace + 20
 
 
+def test_every_pod_runs_a_command_that_there_is() -> None:
+    """What the manifests and the compose file start takes its options."""
+    started = [container["args"] for _, pod in pods() for container in pod["containers"]]
+    started += [compose()["services"][name]["command"] for name in ("server", "sidecar")]
+
+    assert len(started) >= 6
+    for words in started:
+        command: click.Command = cli
+        rest = list(words)
+        while isinstance(command, click.Group):
+            command = command.commands[rest.pop(0)]
+        command.make_context("wallet-payment", rest)
+
+
+def test_every_pod_may_reach_what_it_needs_and_no_more() -> None:
+    """Each has a network policy of its own; MongoDB is reached by all but the sidecar."""
+    policies = {
+        one["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]: one["spec"]
+        for _, one in documents()
+        if one["kind"] == "NetworkPolicy" and one["spec"]["podSelector"]
+    }
+    to_mongodb = {
+        component
+        for component, spec in policies.items()
+        if {"port": 27017} in [port for rule in spec["egress"] for port in rule["ports"]]
+    }
+
+    assert policies.keys() == dict(pods()).keys()
+    assert to_mongodb == policies.keys() - {"sidecar"}
+
+
 def test_every_setting_that_is_named_is_one() -> None:
     """No file sets a variable that the service does not read."""
     for file in (*KUBERNETES.glob("*.yaml"), *DEPLOY.glob("*.*"), DEPLOY / "Dockerfile"):
@@ -187,6 +220,25 @@ def test_the_compose_file_mounts_what_is_there_and_opens_nothing() -> None:
     scraped = yaml.safe_load((DEPLOY / "monitoring/prometheus.yaml").read_text())
     (target,) = scraped["scrape_configs"][0]["static_configs"][0]["targets"]
     assert target.partition(":")[0] in ours
+
+
+def test_prometheus_finds_the_servers_and_nothing_else_in_kubernetes() -> None:
+    """It keeps the pods with the manifests' own labels and ports, under the name of the alerts."""
+    content = yaml.safe_load((DEPLOY / "monitoring/prometheus-kubernetes.yaml").read_text())
+    (job,) = content["scrape_configs"]
+    (discovered,) = job["kubernetes_sd_configs"]
+    (kept,) = [rule for rule in job["relabel_configs"] if rule.get("action") == "keep"]
+    kustomization = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
+
+    assert job["job_name"] == "wallet-payment"
+    assert discovered["namespaces"]["names"] == [kustomization["namespace"]]
+    found = {
+        f"{component};{port['name']}"
+        for component, pod in pods()
+        for container in pod["containers"]
+        for port in container.get("ports", ())
+    }
+    assert {one for one in found if re.fullmatch(kept["regex"], one)} == {"server;metrics"}
 
 
 def test_the_dockerfile_has_no_known_mistake() -> None:

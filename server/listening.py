@@ -8,8 +8,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from server.told import ToldInWords
 
-class AddressInUse(Exception):
+
+class AddressInUse(ToldInWords):
     """The address that a server should listen on is taken."""
 
     def __init__(self, variable: str, address: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from server.cli.loading import Unloaded
 from server.cli.main import cli
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "command-line.md"
@@ -25,6 +26,8 @@ def commands() -> dict[str, click.Command]:
 
 
 def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, Unloaded):
+        command = command.load()
     if not isinstance(command, click.Group):
         yield name, command
         return

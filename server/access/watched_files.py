@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol, Self, TypeVar
 
 import structlog
 
+from server.told import ToldInWords
+
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 
 Contents = tuple[bytes, ...]
@@ -17,7 +19,7 @@ _Parsed = TypeVar("_Parsed")
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("access")
 
 
-class Unusable(Exception):
+class Unusable(ToldInWords):
     """What was read cannot be used; the message says why and shows nothing of it."""
 
 

@@ -26,11 +26,12 @@ from server.store.books import books_size, ledger_identity, verify_books
 from server.store.books_state import BadState, BooksReport, BooksState, read_state, write_state
 from server.store.connection import Database
 from server.store.seals import MongoSeals, SealToCheck
+from server.told import ToldInWords
 
 _INTERRUPTED: Final = 130
 
 
-class BadStateFile(Exception):
+class BadStateFile(ToldInWords):
     """The file of `--resume` cannot be gone on from; the message names it."""
 
 

@@ -1,17 +1,24 @@
 """The main job in a minute: top-up, payment, refunds, a repeat, a refusal, and then the books."""
 
 import asyncio
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import click
 import grpc
+from pydantic import SecretStr
 
-from server.cli.environment import Environment
+from server.cli.environment import Environment, running_environment
+from server.cli.logs import configure_logs
+from server.cli.stopping import run_until_stopped
+from server.config import load_settings
 from server.ledger.money import Money
 from server.store.books import verify_books
 from server.store.connection import connect
+from server.told import ToldInWords
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
@@ -21,8 +28,32 @@ _ORDER = "order-1"
 _WAIT_SECONDS = 20
 
 
-class DemoFailed(Exception):
+class DemoFailed(ToldInWords):
     """A step did not do what it shows."""
+
+
+@click.command()
+def demo() -> None:
+    """Show the main job in a minute, in an environment of its own that leaves nothing behind."""
+
+    async def run() -> None:
+        with tempfile.TemporaryDirectory(prefix="wallet-payment-demo-") as folder:
+            any_port = "127.0.0.1:0"
+            settings = load_settings(
+                data_dir=Path(folder),
+                mongodb_uri=SecretStr(""),
+                grpc_address=any_port,
+                sidecar_address=any_port,
+                metrics_address=any_port,
+                sandbox_address=any_port,
+                log_level="error",
+            )
+            settings.check_development()
+            configure_logs(settings)
+            async with running_environment(settings) as environment:
+                await run_demo(environment)
+
+    run_until_stopped(run)
 
 
 async def run_demo(environment: Environment) -> None:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from server.cli.answers import print_json
 from server.config import parse_key_set
+from server.told import ToldInWords
 
 _ALGORITHMS: Final = ("ES256", "EdDSA", "RS256")
 _RSA_BITS: Final = 3_072
@@ -18,7 +19,7 @@ _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-class BadKeyFile(Exception):
+class BadKeyFile(ToldInWords):
     """A file of keys is not as it has to be; the message names it and says what to do."""
 
 

@@ -14,11 +14,12 @@ from server.config import Settings
 from server.deliveries import DeadLetter, Deliveries
 from server.gateways import outbound_hosts
 from server.store.outgoing import MongoDeliveries
+from server.told import ToldInWords
 
 _MOST: int = 1_000
 
 
-class NotTaken(Exception):
+class NotTaken(ToldInWords):
     """A dead letter is not there, or the receiver does not take it; the message says why."""
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from gateway_adapters.gateway import Gateway
+from gateway_adapters.gateway import Gateway, GatewayError
 from gateway_adapters.guarded_session import guarded_session
 from server.cli.operate import (
     encryption_of,
@@ -27,11 +27,16 @@ from server.reconcile import reconcile as compare
 from server.store.connection import Database
 from server.store.queries import MongoGatewayRecords, MongoQueries
 from server.store.standing import MongoStanding
+from server.told import ToldInWords
 from server.topups import Topups
 from server.wallet_tokens import WalletTokens
 
 _ROW = "{:<14}  {:<8}  {:<24}  {:>16}  {:>16}  {:<25}  {}"
 _DATE = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+
+
+class NotCompared(ToldInWords):
+    """The gateway did not tell its books; the message says why."""
 
 
 class _Applied(NamedTuple):
@@ -73,10 +78,13 @@ def reconcile(
     settings = operator_settings(loaded_settings())
     window = (_time_ms(start), _time_ms(end))
     applied: list[_Applied] = []
-    if applies:
-        result, applied = asyncio.run(_run_and_apply(settings, gateway_name, *window))
-    else:
-        result = asyncio.run(_run(settings, gateway_name, *window))
+    try:
+        if applies:
+            result, applied = asyncio.run(_run_and_apply(settings, gateway_name, *window))
+        else:
+            result = asyncio.run(_run(settings, gateway_name, *window))
+    except GatewayError as error:
+        raise NotCompared(f"nothing was compared. {error}") from error
     if as_json:
         click.echo(
             json.dumps(

@@ -23,11 +23,12 @@ from server.ledger.decisions import EventReply
 from server.ledger.money import Money, is_currency
 from server.ledger.records import EventMoney, EventOutcome, GatewayEvent
 from server.store.queries import MongoGatewayRecords, MongoQueries
+from server.told import ToldInWords
 
 _MOST: Final = 1_000
 
 
-class ReviewRefused(Exception):
+class ReviewRefused(ToldInWords):
     """The event cannot be settled so; the message says why."""
 
 

@@ -20,9 +20,10 @@ from server.ledger.seals import Head, HeadsDigest, Seal, SignedSeal, head_line, 
 from server.seal_keys import is_signed, public_key_text, read_private_key, sign
 from server.store import schema
 from server.store.seals import MongoSeals
+from server.told import ToldInWords
 
 
-class NotToBeSealed(Exception):
+class NotToBeSealed(ToldInWords):
     """The day cannot be sealed; the message says why."""
 
 

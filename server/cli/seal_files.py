@@ -8,12 +8,13 @@ from typing import Any, Final, get_type_hints
 
 from server.ledger.records import WalletKey
 from server.ledger.seals import Head, Seal, SignedSeal, head_line
+from server.told import ToldInWords
 
 _BATCH: Final = 1_000
 _FIELDS: Final = get_type_hints(Seal)
 
 
-class BadSealFile(Exception):
+class BadSealFile(ToldInWords):
     """The file holds no seal that can be read; the message names it."""
 
 

@@ -1,21 +1,41 @@
 """`wallet-payment sidecar`: takes webhooks, over TLS or behind a proxy, and hands them on."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import click
+
 from gateway_adapters.addresses import read_network
 from gateway_adapters.sidecar import TrustedProxies, sidecar_app, sidecar_runner
 from server.access.http_tls import HttpTls
 from server.access.watched_files import Contents, Unusable, WatchedFiles
+from server.cli.logs import configure_logs
 from server.cli.server_link import ServerLink
-from server.config import Settings
+from server.cli.stopping import run_until_stopped
+from server.config import Settings, load_settings
 from server.listening import address_of, bind, http_server
 from server.metrics import Metrics, metrics_runner
 from server.traces import tracing_of
 
 _LONGEST_TOKEN: Final = 8_192
+
+
+@click.command()
+def sidecar() -> None:
+    """Run the sidecar: it forwards the gateways' webhooks to WALLET_SERVER_TARGET."""
+    settings = load_settings()
+    settings.check_forwarding()
+    configure_logs(settings)
+
+    async def run() -> None:
+        async with running_sidecar(settings) as url:
+            click.echo(f"sidecar listens on {url}", err=True)
+            await asyncio.Event().wait()
+
+    run_until_stopped(run)
 
 
 @asynccontextmanager

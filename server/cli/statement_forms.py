@@ -16,6 +16,7 @@ from server.cli.page import facts, page_end, page_start, table_end, table_row, t
 from server.cli.svg import Line, line_plot
 from server.ledger.records import Transaction, TransactionType, WalletKey
 from server.reports import Sum, day_of
+from server.told import ToldInWords
 
 _PLOT_COLUMNS: Final = 600
 _PLOT_DATES: Final = 5
@@ -26,7 +27,7 @@ _NAMES: Final = {kind: kind.value.lower() for kind in TransactionType} | {
 _COLUMNS: Final = ("Time (UTC)", "No.#", "What", "Of", "Amount#", "Balance#")
 
 
-class StatementBroken(Exception):
+class StatementBroken(ToldInWords):
     """The entries do not follow each other; the message says what to do."""
 
 

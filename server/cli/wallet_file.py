@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from server.ledger.money import MAX_AMOUNT_MINOR_UNITS, Money, is_currency
+from server.told import ToldInWords
 
 COLUMNS: Final = ("customer_id", "currency_code", "minor_units")
 MAX_WALLETS: Final = 1_000_000
@@ -18,7 +19,7 @@ _MAX_CUSTOMER_CHARACTERS: Final = 128
 _MOST_PROBLEMS: Final = 20
 
 
-class BadWalletFile(Exception):
+class BadWalletFile(ToldInWords):
     """The file cannot be brought in; the message names its lines and what is wrong with each."""
 
 

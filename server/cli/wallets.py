@@ -16,11 +16,12 @@ from server.ledger.money import Money, is_currency
 from server.ledger.records import FreezeCause, OperatorAction, Standing, Topup, Wallet
 from server.store.customer_records import MongoCustomerRecords
 from server.store.queries import MongoQueries
+from server.told import ToldInWords
 
 _MOST: Final = 1_000
 
 
-class WalletRefused(Exception):
+class WalletRefused(ToldInWords):
     """It cannot be done to the wallet; the message says why."""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from server.ledger.commands import Needs
 from server.ledger.records import Wallet
 from server.ledger.state import ChangeSet, State
+from server.told import ToldInWords
 
 
 class StoreError(Exception):
@@ -26,8 +27,12 @@ class WriteConflict(StoreError):
     """Another writer came first: load again and decide anew."""
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailable(StoreError, ToldInWords):
     """No primary, no connection, no answer in time: try again later."""
+
+    def told(self) -> str:
+        """Return what can be done; the error's own text is the driver's."""
+        return "MongoDB does not answer: check WALLET_MONGODB_URI."
 
 
 class OutcomeUnknown(StoreUnavailable):

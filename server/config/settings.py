@@ -19,6 +19,7 @@ from server.config.trust import TrustSettings
 from server.config.values import read_key_set, shared_secrets
 from server.config.watch import WatchSettings
 from server.config.work import WorkSettings
+from server.told import ToldInWords
 
 DEVELOPMENT_KEY_ID: Final = "development"
 """The name of the keys that `up` makes for itself."""
@@ -27,7 +28,7 @@ DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
 
 
-class SettingsError(Exception):
+class SettingsError(ToldInWords):
     """Some settings are wrong; the message names each variable, what is wrong and what to do."""
 
 

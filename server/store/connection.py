@@ -35,6 +35,7 @@ from pymongo.uri_parser import parse_uri
 
 from server.commit.port import StoreUnavailable, WriteConflict, WriteRefused
 from server.store.elections import fresh
+from server.told import ToldInWords
 
 Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
@@ -65,7 +66,7 @@ _MOMENT_GONE: Final = frozenset({239, 246})
 _LARGEST_READ: Final = 10_000
 
 
-class NotAReplicaSet(Exception):
+class NotAReplicaSet(ToldInWords):
     """The MongoDB that was found has no transactions."""
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ class MomentGone(StoreUnavailable):
     """A moment of the past that cannot be read any more."""
 
 
-class BadConnectionString(Exception):
+class BadConnectionString(ToldInWords):
     """The MongoDB URI cannot be read; it is not shown, since it may hold a password."""
 
     def __init__(self) -> None:

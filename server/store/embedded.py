@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from server.processes import end_with_parent
 from server.store.connection import Document
+from server.told import ToldInWords
 
 _REPLICA_SET: Final = "wallet"
 _START_SECONDS: Final = 30.0
@@ -26,7 +27,7 @@ _TRANSACTION_SECONDS: Final = 5
 _ALREADY_INITIALIZED: Final = 23
 
 
-class EmbeddedMongoError(Exception):
+class EmbeddedMongoError(ToldInWords):
     """The embedded MongoDB cannot run here; the message says what to install or to do."""
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from server.encryption_keys import EncryptionKey
 from server.store import schema
 from server.store.connection import Document
+from server.told import ToldInWords
 
 ENVELOPE: Final = 128
 """The binary subtype of an envelope, of those that are free to users."""
@@ -30,7 +31,7 @@ ENCRYPTED: Final[Mapping[str, str]] = {**_MAPS, **_VALUES}
 """Collection -> the field in which something is encrypted."""
 
 
-class EncryptionError(Exception):
+class EncryptionError(ToldInWords):
     """A stored value cannot be opened; the message names the key, and no value."""
 
 

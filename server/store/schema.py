@@ -11,6 +11,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import CollectionInvalid, OperationFailure
 
 from server.store.connection import Database, Document, find, store_errors
+from server.told import ToldInWords
 
 WALLETS: Final = "wallets"
 TRANSACTIONS: Final = "wallet_transactions"
@@ -32,7 +33,7 @@ VERSION: Final = 1
 """The version of what stands here; a server refuses a database with a newer one."""
 
 
-class NewerSchema(Exception):
+class NewerSchema(ToldInWords):
     """A later release has been here."""
 
     def __init__(self, found: int) -> None:

@@ -26,6 +26,7 @@ from server.ledger.seals import (
 from server.store import documents, schema
 from server.store.books_lookups import readable_entries
 from server.store.connection import Database, Document, find, store_errors, write
+from server.told import ToldInWords
 
 _BATCH: Final = 1_000
 _AT_ONCE: Final = 20
@@ -34,11 +35,11 @@ _OVERLAP_MS: Final = 86_400_000
 been written late, by a clock that was behind."""
 
 
-class BooksDiffer(Exception):
+class BooksDiffer(ToldInWords):
     """The books are not fit to be sealed; the message names what differs."""
 
 
-class SealedAlready(Exception):
+class SealedAlready(ToldInWords):
     """Another seal took this place meanwhile."""
 
     def __init__(self) -> None:

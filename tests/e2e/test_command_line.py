@@ -181,6 +181,17 @@ async def test_books_verify_finds_and_names_one_altered_amount(harness: Harness)
     assert "the books agree" not in output
 
 
+async def test_a_database_that_does_not_answer_is_told() -> None:
+    """Whoever cannot reach MongoDB hears which setting to look at, and nothing of the driver."""
+    nobody = "mongodb://127.0.0.1:1/wallet_payment?replicaSet=none&serverSelectionTimeoutMS=200"
+
+    _, errors = await run(
+        "wallet", "show", "customer-1", environment={"WALLET_MONGODB_URI": nobody}, status=2
+    )
+
+    assert errors == "wallet-payment: MongoDB does not answer: check WALLET_MONGODB_URI.\n"
+
+
 async def test_the_demo_shows_the_main_job() -> None:
     """`demo` needs nothing, goes through the main job, and proves the books."""
     output, _ = await run("demo")

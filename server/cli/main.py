@@ -49,7 +49,8 @@ _COMMANDS: Final = (
     Unloaded(
         "reconcile",
         "reconcile:reconcile",
-        "Compare a gateway's payments and refunds with the ledger.",
+        "Compare a gateway's payments and refunds with the ledger; without a time, those of "
+        "yesterday.",
     ),
     Unloaded(
         "refund",

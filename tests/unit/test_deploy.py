@@ -16,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from server.cli.loading import Unloaded
 from server.cli.main import cli
 from server.config import Settings
 from server.rpc.edge import SERVICE
@@ -162,7 +163,8 @@ def test_every_pod_runs_a_command_that_there_is() -> None:
         command: click.Command = cli
         rest = list(words)
         while isinstance(command, click.Group):
-            command = command.commands[rest.pop(0)]
+            inner = command.commands[rest.pop(0)]
+            command = inner.load() if isinstance(inner, Unloaded) else inner
         command.make_context("wallet-payment", rest)
 
 

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from command_line_reference import commands
+from server.cli.loading import Unloaded
 from server.cli.main import cli
 
 ROOT: Final = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def problem_of(words: list[str]) -> str:
         inner = command.commands.get(words[0])
         if inner is None:
             return f"there is no command {words[0]}"
-        command, words = inner, words[1:]
+        command, words = inner.load() if isinstance(inner, Unloaded) else inner, words[1:]
     known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
     given = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
     return f"{command.name} has no {', '.join(sorted(given - known))}" if given - known else ""

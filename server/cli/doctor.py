@@ -5,10 +5,10 @@ import sys
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-import aiohttp
 import click
 
 from gateway_adapters.gateway import Gateway, GatewayError, GatewayRefused
+from gateway_adapters.guarded_session import guarded_session
 from gateway_adapters.outbound import CredentialsRefused
 from server.cli.answers import print_json
 from server.cli.checks import (
@@ -24,7 +24,7 @@ from server.cli.operate import loaded_settings, operator_settings
 from server.commit.committer import wall_clock_ms
 from server.commit.port import StoreUnavailable, WriteRefused
 from server.config import Settings, SettingsError
-from server.gateways import gateways, wallets
+from server.gateways import gateways, outbound_hosts, wallets
 from server.store.checkup import examine
 from server.store.connection import BadConnectionString, connect
 
@@ -96,7 +96,7 @@ async def _database(uri: str) -> list[Finding]:
 async def _gateways(settings: Settings) -> list[Finding]:
     """Ask each gateway for something harmless, all at once."""
     async with AsyncExitStack() as resources:
-        session = await resources.enter_async_context(aiohttp.ClientSession())
+        session = await resources.enter_async_context(guarded_session(outbound_hosts(settings)))
         try:
             found = gateways(settings, session)
             await wallets(settings, session, resources, wall_clock_ms)

@@ -192,11 +192,15 @@ class Delivery:
             self._observer.webhook_refused()
             if number == self._settings.attempts:
                 break
-            wait = self._settings.first_retry_seconds * 2.0 ** (number - 1)
-            jittered = min(wait, _LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-            await asyncio.sleep(max(jittered, attempt.retry_after_seconds))
+            await asyncio.sleep(wait_seconds(self._settings, number, attempt.retry_after_seconds))
         _log.error("a webhook was not taken", event_id=event.event_id, why=attempt.problem)
         await self._deliveries.bury(
             DeadLetter(event.event_id, event.customer_id, body, attempt.problem, self._now_ms())
         )
         self._observer.webhook_buried()
+
+
+def wait_seconds(settings: DeliverySettings, attempts: int, asked_seconds: float) -> float:
+    """Return the wait after so many attempts: ever longer, jittered, and not less than is asked."""
+    wait = min(settings.first_retry_seconds * 2.0 ** (attempts - 1), _LONGEST_WAIT_SECONDS)
+    return max(wait * random.uniform(0.5, 1), asked_seconds)  # noqa: S311 - no secret

@@ -1,6 +1,7 @@
 """The metrics say what was done, once for each time that it was."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ from harness import (
     with_database,
 )
 from scraped import Scraped, scraped
+from server.commit.port import WriteConflict
+from server.store.ledger_store import LedgerStore
 from wallet_payment.v1 import resources_pb2 as resources
 
 
@@ -60,6 +63,60 @@ async def test_payments_and_refunds_are_counted_by_what_they_came_to(shop: Harne
         labels = {"type": kind, "direction": direction, "currency": "INR"}
         assert seen.value("wallet_transactions_total", **labels) == 1
         assert seen.value("wallet_transaction_minor_units_total", **labels) == minor_units
+
+
+async def test_each_call_is_counted_once_by_its_code_and_with_its_time(shop: Harness) -> None:
+    """What began has ended, under the code that its caller got, and its time is told."""
+    customer = await shop.customer(1_000)
+    for _ in range(2):
+        await shop.pay(customer, 300)
+    await refusal_of(shop.pay(customer, 5_000))
+
+    seen = await told(shop)
+    of_pay = {
+        "grpc_type": "unary",
+        "grpc_service": "wallet_payment.v1.WalletPaymentService",
+        "grpc_method": "PayWithWallet",
+    }
+    assert seen.value("grpc_server_started_total", **of_pay) == 3
+    assert seen.value("grpc_server_handled_total", grpc_code="OK", **of_pay) == 2
+    refused = {"grpc_code": "FAILED_PRECONDITION"}
+    assert seen.value("grpc_server_handled_total", **refused, **of_pay) == 1
+    assert seen.value("grpc_server_handled_total", **of_pay) == 3
+    assert seen.value("grpc_server_handling_seconds_count", **of_pay) == 3
+    assert 0.001 < seen.value("grpc_server_handling_seconds_sum", **of_pay) < 30
+
+
+async def test_batches_are_counted_with_their_size_time_and_repeats(
+    shop: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that another writer got in the way of is tried again, and counts once as done."""
+    customer = await shop.customer(1_000)
+    before = await told(shop)
+    commit, failed = LedgerStore.commit, False
+
+    async def fails_once(store: LedgerStore, *given: Any) -> Any:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise WriteConflict("another one was faster")
+        return await commit(store, *given)
+
+    monkeypatch.setattr(LedgerStore, "commit", fails_once)
+    await shop.pay(customer, 300)
+
+    seen = await told(shop)
+
+    def grown(name: str) -> float:
+        return seen.value(name) - before.value(name)
+
+    assert seen.value("wallet_commit_retries_total", cause="WriteConflict") == 1
+    assert seen.value("wallet_commit_retries_total") == 1
+    # Besides the payment there may be webhooks that tell of its top-up again.
+    batches = grown("wallet_commit_batch_size_count")
+    assert 1 <= batches == grown("wallet_commit_seconds_count")
+    assert batches <= grown("wallet_commit_batch_size_sum") <= batches + 3
+    assert 0.0001 < grown("wallet_commit_seconds_sum") < 30
 
 
 async def test_topups_are_counted_by_who_told_of_the_payment(shop: Harness) -> None:

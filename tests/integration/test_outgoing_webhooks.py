@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,6 +31,7 @@ class Post:
 
     webhook_id: str
     body: dict[str, Any]
+    time: float
 
     @property
     def customer_id(self) -> str:
@@ -43,6 +45,7 @@ class Inbox:
 
     url: str = ""
     status_of: Callable[[str], int] = lambda _: 204
+    retry_after: str = ""
     seen: list[Post] = field(default_factory=list)
     taken: list[Post] = field(default_factory=list)
 
@@ -53,12 +56,12 @@ class Inbox:
         content = f"{webhook_id}.{stamp}.".encode() + raw
         expected = base64.b64encode(hmac.digest(KEY, content, hashlib.sha256)).decode()
         assert request.headers["webhook-signature"] == f"v1,{expected}"
-        post = Post(webhook_id, json.loads(raw))
+        post = Post(webhook_id, json.loads(raw), time.monotonic())
         self.seen.append(post)
         status = self.status_of(webhook_id)
         if status < 300:
             self.taken.append(post)
-        return web.Response(status=status)
+        return web.Response(status=status, headers={"retry-after": self.retry_after})
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait for a condition of what was received."""
@@ -175,6 +178,21 @@ async def test_what_is_not_taken_at_first_is_posted_again(mongodb_uri: str) -> N
         (post.webhook_id for post in inbox.seen),
         key=[post.webhook_id for post in inbox.taken].index,
     )
+
+
+async def test_a_receiver_is_left_alone_as_long_as_it_asks(mongodb_uri: str) -> None:
+    """A Retry-After in seconds puts the next attempt off; what is no number is passed over."""
+    uri = with_database(mongodb_uri, "outgoing_later")
+    async with running_inbox() as inbox, telling_harness(uri, inbox) as harness:
+        inbox.status_of, inbox.retry_after = lambda _: 503, "1"
+        await harness.customer(10_000)
+        await inbox.until(lambda: len(inbox.seen) >= 2)
+        inbox.retry_after = "soon"
+        await inbox.until(lambda: len(inbox.seen) >= 4)
+
+    first, second, *_, third, fourth = inbox.seen
+    assert second.time - first.time >= 1.0
+    assert fourth.time - third.time < 1.0
 
 
 async def test_a_dead_letter_is_listed_and_replayed(mongodb_uri: str, tmp_path: Path) -> None:

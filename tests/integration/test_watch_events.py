@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from event_watch import names_of, watching
@@ -177,6 +178,28 @@ async def test_history_comes_first_and_each_event_once(harness: Harness) -> None
     sequences = [event.transaction.sequence for event in watcher.events]
     assert sequences == list(range(2, 302))
     assert not (await first_response(harness, customer_id=customer, cursor=cursor)).events
+
+
+async def test_a_large_page_comes_in_parts_and_each_cursor_leads_to_the_rest(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too large for one response is told in several: going on after any misses nothing."""
+    monkeypatch.setattr("server.rpc.watching._MOST_BYTES", 700)
+    start = time.time()
+    customer = await harness.customer(10_000)
+    for _ in range(11):
+        await harness.pay(customer, 1)
+    wanted: Any = {"customer_id": customer}
+    async with watching(harness.stub, **wanted, start_time=since(start - 0.001)) as watcher:
+        await watcher.until(lambda told: len(told) >= 12)
+    told = [event.event_id for event in watcher.events]
+    after_parts = [(cursor, heard) for cursor, heard in watcher.cursors if 0 < heard < len(told)]
+    assert len(after_parts) >= 3
+
+    for cursor, heard in after_parts:
+        async with watching(harness.stub, **wanted, cursor=cursor) as rest:
+            await rest.until(lambda found: found and found[-1].event_id == told[-1])
+        assert [event.event_id for event in rest.events] == told[heard:]
 
 
 async def test_a_quiet_feed_has_heartbeats_with_cursors(mongodb_uri: str) -> None:

@@ -112,16 +112,15 @@ def check_row(
     segments: dict[int, Segment], ends: dict[int, SegmentEnd]
 ) -> Iterator[AuditDifference]:
     """Compare the heads with each other: all are there, and each follows the one before it."""
-    for number in range(1, max(segments, default=0) + 1):
-        segment = segments.get(number)
-        if segment is None:
-            yield AuditDifference(place_of(number), "the head of this segment is missing")
-            continue
-        before = segments.get(number - 1)
+    last = 0
+    for number in sorted(segments):
+        segment, before = segments[number], segments.get(number - 1)
+        first_missing, last = last + 1, number
         if number == 1:
             may_follow = {GENESIS_HASH}
         elif before is None:
-            continue  # the missing one is named
+            yield _missing_heads(first_missing, number - 1)
+            continue
         else:
             may_follow = {before.hash} | ({ends[number - 1].hash} if number - 1 in ends else set())
         if segment.previous_hash not in may_follow:
@@ -171,6 +170,15 @@ class SegmentCheck:
         count = last - first + 1
         what = "it is missing" if count == 1 else f"{count} entries from here on are missing"
         yield AuditDifference(place_of(self._number, first), what)
+
+
+def _missing_heads(first: int, last: int) -> AuditDifference:
+    if first == last:
+        return AuditDifference(place_of(first), "the head of this segment is missing")
+    count = last - first + 1
+    return AuditDifference(
+        place_of(first), f"the heads of {count} segments from here on are missing"
+    )
 
 
 def _digest(content: list[Any]) -> str:

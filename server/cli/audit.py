@@ -134,14 +134,14 @@ def _line(entry: AuditEntry) -> str:
         f"caller {entry.caller or '-'}",
         f"from {entry.peer or '-'}",
         *(
-            f"{what} {one_line(name)}"
+            f"{what} {name}"
             for what, name in (("customer", entry.customer_id), ("order", entry.order_id))
             if name
         ),
         f"{entry.duration_us / 1_000:.1f} ms",
         entry.correlation_id,
     ]
-    return "  ".join(told)
+    return one_line("  ".join(told))
 
 
 def _as_json(entry: AuditEntry) -> dict[str, Any]:

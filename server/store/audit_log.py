@@ -26,7 +26,7 @@ from server.audit_chain import (
     chained,
     place_of,
 )
-from server.commit.port import StoreError, WriteConflict
+from server.commit.port import WriteConflict
 from server.metrics import Metrics
 from server.store import schema
 from server.store.audit_records import MongoAuditRecords
@@ -38,6 +38,8 @@ _MAX_SEGMENT_ENTRIES: Final = 100_000
 _MAX_SEGMENT_SECONDS: Final = 3_600.0
 _GATHER_SECONDS: Final = 0.1
 """So long entries wait for others, to be written together; a crash loses as much."""
+_MAX_RACES: Final = 100
+"""Processes that start at once take one place after the other."""
 _RETRY_SECONDS: Final = 1.0
 _FLUSH_SECONDS: Final = 2.0
 
@@ -155,7 +157,7 @@ class MongoAuditLog:
         while True:
             try:
                 await in_thread(self._database, work)
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, an audit never ends silently
                 if not self._fails:
                     _log.error(
                         "the audit cannot be written", cause=type(error).__name__, alarm="audit"
@@ -190,8 +192,12 @@ class MongoAuditLog:
 
 
 def _open_segment(database: BlockingDatabase) -> _Writing:
-    """Take the next place in the row of all segments."""
-    while True:
+    """Take the next place in the row of all segments.
+
+    Raises:
+        WriteConflict: others were faster again and again, or the row does not end where it says.
+    """
+    for _ in range(_MAX_RACES):
         number, previous_hash = MongoAuditRecords.last_of_row(database)
         segment = Segment(
             number + 1,
@@ -204,6 +210,7 @@ def _open_segment(database: BlockingDatabase) -> _Writing:
         except WriteConflict:
             continue  # another process was faster
         return _Writing(segment)
+    raise WriteConflict
 
 
 def _insert(database: BlockingDatabase, collection: str, documents: list[Document]) -> None:

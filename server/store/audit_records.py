@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from bson.datetime_ms import DatetimeMS
@@ -107,29 +108,25 @@ class MongoAuditRecords:
             last = max(segments)
             report.last_hash = ends[last].hash if last in ends else segments[last].hash
         checks = {number: SegmentCheck(segments[number], ends.get(number)) for number in segments}
-        unknown: set[int] = set()
+        unknown = _Unknown(max(segments, default=0))
         with store_errors():
             cursor = self._database[schema.LOGS].find({"_id": _FROM_TEXT}, batch_size=_BATCH)
             async for document in cursor.sort("_id", 1):
                 report.entries += 1
-                for difference in self._check(document, checks, unknown, max(segments, default=0)):
+                for difference in self._check(document, checks, unknown):
                     report.differences += 1
                     yield difference
-        for check in checks.values():
-            for difference in check.finish():
-                report.differences += 1
-                yield difference
-        with store_errors():
-            report.unchained = await self._database[schema.LOGS].count_documents(
-                {"_id": {"$type": "objectId"}}
-            )
+        outside = [*await self._planted(unknown), *await self._unnamed(report)]
+        ends_of = (one for check in checks.values() for one in check.finish())
+        for difference in chain(ends_of, outside):
+            report.differences += 1
+            yield difference
 
     def _check(
         self,
         document: Document,
         checks: dict[int, SegmentCheck],
-        unknown: set[int],
-        last_segment: int,
+        unknown: "_Unknown",
     ) -> list[AuditDifference]:
         try:
             place = _chained(document)
@@ -138,10 +135,30 @@ class MongoAuditRecords:
         check = checks.get(place.segment)
         if check is not None:
             return list(check.add(place))
-        if place.segment > last_segment or place.segment in unknown:
-            return []  # its segment was opened after the proof began, or is named already
-        unknown.add(place.segment)
-        return [AuditDifference(place_of(place.segment), "it has entries, and no head")]
+        return unknown.add(place.segment)
+
+    async def _planted(self, unknown: "_Unknown") -> list[AuditDifference]:
+        """Name the segments that have entries, and no head by now: a head is written before them.
+
+        Those with one were opened after the proof began.
+        """
+        if not unknown.later:
+            return []
+        opened: dict[int, Segment] = {}
+        await self._read_row(opened, {})
+        return [_without_head(number) for number in sorted(unknown.later - opened.keys())]
+
+    async def _unnamed(self, report: AuditReport) -> list[AuditDifference]:
+        """Count entries of releases before the chain; name what no release has written."""
+        logs = self._database[schema.LOGS]
+        with store_errors():
+            report.unchained = await logs.count_documents({"_id": {"$type": "objectId"}})
+            others = await logs.count_documents(
+                {"$nor": [{"_id": _FROM_TEXT}, {"_id": {"$type": "objectId"}}]}
+            )
+        if not others:
+            return []
+        return [AuditDifference(schema.LOGS, f"{others} entries have an id that none can have")]
 
     async def _read_row(
         self, segments: dict[int, Segment], ends: dict[int, SegmentEnd]
@@ -176,6 +193,30 @@ class MongoAuditRecords:
             return end.number, end.hash
         segment = _segment(document)
         return segment.number, segment.hash
+
+
+class _Unknown:
+    """The segments that entries name, and no head that was read."""
+
+    def __init__(self, last_segment: int) -> None:
+        self._last_segment = last_segment
+        self._named: set[int] = set()
+        self.later: set[int] = set()
+        """Those after the last one that was read."""
+
+    def add(self, number: int) -> list[AuditDifference]:
+        """Name a segment once, unless it may have been opened meanwhile."""
+        if number > self._last_segment:
+            self.later.add(number)
+            return []
+        if number in self._named:
+            return []
+        self._named.add(number)
+        return [_without_head(number)]
+
+
+def _without_head(number: int) -> AuditDifference:
+    return AuditDifference(place_of(number), "it has entries, and no head")
 
 
 def _segment(document: Document) -> Segment:

@@ -204,6 +204,78 @@ async def test_what_is_done_to_the_audit_is_found_where_it_was_done(
     assert others <= {"00000001:00000004", "00000001:00000005", "00000001:00000006"}
 
 
+@pytest.mark.parametrize("place", ["00000009:00000001", "99999999:00000001", 7, ""])
+async def test_an_entry_of_no_segment_is_found(database: Database, place: object) -> None:
+    """Who plants an entry behind the last segment, or under an id of another kind, is found."""
+    await write_segment(database, 2)
+    logs: Any = database[schema.LOGS]
+    planted = await logs.find_one({"_id": "00000001:00000002"})
+    await logs.insert_one(planted | {"_id": place, "caller": "nobody"})
+
+    found, _ = await verified(database)
+
+    assert len(found) == 1
+
+
+async def test_a_segment_that_is_opened_meanwhile_is_no_difference(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that starts while the audit is proven has entries of a segment not read yet."""
+    await write_segment(database, 2)
+    read_row = MongoAuditRecords._read_row  # noqa: SLF001 - between it and the entries
+
+    async def read_row_and_start(records: Any, segments: Any, ends: Any) -> Any:
+        unreadable = await read_row(records, segments, ends)
+        monkeypatch.setattr(MongoAuditRecords, "_read_row", read_row)
+        await write_segment(database, 2)
+        return unreadable
+
+    monkeypatch.setattr(MongoAuditRecords, "_read_row", read_row_and_start)
+
+    found, report = await verified(database)
+
+    assert found == []
+    assert report.entries == 4
+
+
+async def test_a_number_far_off_is_one_difference(database: Database) -> None:
+    """A planted head with a large number is told in a line, not in a line for each number."""
+    await write_segment(database, 2)
+    segments: Any = database[schema.AUDIT_SEGMENTS]
+    head = await segments.find_one({"_id": "00000001"})
+    await segments.insert_one(head | {"_id": "99999999"})
+
+    found, _ = await verified(database)
+
+    assert [one.place for one in found] == ["00000002"]
+    assert "99999997 segments" in found[0].problem
+
+
+@pytest.mark.parametrize("planted", [["zzz"], ["00000009:end"], ["99999999", "100000000"]])
+async def test_a_row_that_cannot_be_gone_on_with_sets_the_alarm(
+    database: Database, planted: list[str]
+) -> None:
+    """Who spoils the row of segments does not silence the audit: it fails loudly, and goes on."""
+    segments: Any = database[schema.AUDIT_SEGMENTS]
+    head = {"previous_hash": "", "writer": "", "open_time_ms": 1}
+    await segments.insert_many([head | {"_id": place} for place in planted])
+    async with MongoAuditLog(database, Metrics(), refuses=True) as audit:
+        audit.put(ENTRY)
+
+        async def is_refusing() -> bool:
+            return not audit.takes_calls
+
+        await eventually(is_refusing)
+        await segments.delete_many({})
+
+        async def is_written() -> bool:
+            return audit.takes_calls
+
+        await eventually(is_written)
+    assert (await verified(database))[0] == []
+    assert len(await MongoAuditRecords(database).search(AuditFilter(), 10)) == 1
+
+
 async def test_who_alters_an_entry_and_its_hash_breaks_the_next_link(database: Database) -> None:
     """A recomputed hash no longer is what the entry after it says."""
     await write_segment(database, 5)

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,9 @@ async def test_threat_line_breaks_in_ids(
         return bool(await harness.database.integration_logs.count_documents(query) == 3)
 
     await eventually(written)
+    logs = harness.database.integration_logs
+    planted = {"code": "OK", "time": datetime.now(UTC), "correlation_id": ended, "peer": ended}
+    await logs.insert_one({"customer_id": customer, "method": ended, "caller": ended} | planted)
     payer = await harness.customer(100)
     paid = (await harness.pay(payer, 100)).payment.order_id
     await harness.refund(payer, paid, reason=f"late{ended}")
@@ -205,7 +209,7 @@ async def test_threat_line_breaks_in_ids(
         await run_in_process(*command, environment=environment, folder=tmp_path)
         for command in (("audit", "search", "--customer", customer), ("status", paid))
     ]
-    assert len(printed[0][0].splitlines()) == 3
+    assert len(printed[0][0].splitlines()) == 4
     assert all(output.replace("\n", "").isprintable() for output, _ in printed)
     assert not any(line.startswith("2026-01-01") for line in printed[1][0].splitlines())
     assert "late\\u000d\\u000a2026-01-01" in printed[1][0]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,6 +74,7 @@ async def test_pending_topups_are_told_by_their_age(shop: Harness) -> None:
 
     seen = await eventually(telling(shop, is_by_age))
     assert seen.value(name, gateway="razorpay") == 3
+    assert abs(time.time() - seen.value("wallet_standing_read_timestamp_seconds")) < 60
     assert seen.value(name, gateway="stripe") == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import SecretStr
 
 from harness import IMPATIENT, Harness, bearer, eventually, free_port, refusal_of, token
@@ -24,7 +24,7 @@ from key_bench import (
     trusting,
     write_keys,
 )
-from server.access.trust import published_keys, revoked_ids
+from server.access.trust import published_keys, revoked_ids, verification_key
 from server.access.watched_files import Unusable
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1.wallet_payment_service_pb2_grpc import WalletPaymentServiceStub
@@ -120,6 +120,7 @@ async def test_a_revoked_token_is_refused_on_a_live_connection(
         assert await comes_to(server, lost, "TOKEN_REVOKED")
         assert await server.says(kept) == LET_IN
         assert await server.says(nameless) == LET_IN
+        assert await server.says(key.token(jti=" lost-1 ")) == "TOKEN_REVOKED"
         assert await server.says(key.token(jti=["lost-1"])) == REFUSED
 
         revoked.write_bytes(b"\xff\xfe")
@@ -347,6 +348,8 @@ def test_a_published_set_is_read_with_care() -> None:
     good = SigningKey("good")
     secret = base64.urlsafe_b64encode(b"s" * 32).decode()
     small = SigningKey("small", "ES256").public(alg="RS256")
+    few_bits = rsa.generate_private_key(65537, 1024)  # noqa: S505 - it is to be refused
+    short = SigningKey("short", "RS256", few_bits)
     others: list[Any] = [
         "text",
         None,
@@ -365,9 +368,12 @@ def test_a_published_set_is_read_with_care() -> None:
         {"kty": "oct", "kid": "shared", "alg": "HS256", "k": secret},
         {"kty": "RSA", "kid": "weak", "alg": "RS256", "n": "AQAB", "e": "AQAB"},
         small,
+        short.public(),
     ]
 
     (key,) = published_keys({"keys": [*others, good.public(alg=None)]}, ASYMMETRIC)
+    with pytest.raises(Unusable, match="fewer than 2048 bits"):
+        verification_key(short.public())
 
     assert (key.key_id, key.algorithm) == ("good", "ES256")
     assert "key=" not in repr(key)

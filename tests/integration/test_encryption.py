@@ -27,7 +27,7 @@ from server.app import running_server
 from server.config import SettingsError, load_settings
 from server.encryption_keys import EncryptionKey
 from server.store import encryption_rotation, schema
-from server.store.connection import connect
+from server.store.connection import connect, find
 from server.store.encryption import ENVELOPE, Encryption, EncryptionError
 from server.store.encryption_rotation import rotate
 from server.store.queries import MongoGatewayRecords
@@ -209,7 +209,6 @@ async def test_rotation_leaves_what_a_server_wrote_meanwhile(
         letters: Any = database[schema.DEAD_LETTERS]
         letter: dict[str, Any] = {"_id": "evt_1", "body": b"before"}
         await letters.insert_one(old.sealed(schema.DEAD_LETTERS, letter))
-        find = encryption_rotation.find
 
         async def find_and_write(*arguments: Any, **options: Any) -> Any:
             found = await find(*arguments, **options)

@@ -158,10 +158,19 @@ licenses: $(AUDITED) ## List the licences of a deployment; fails at one that is 
 	@$(AUDIT_BIN)/pip-licenses --python build/deployed/bin/python --with-urls --order=license \
 		--ignore-packages wallet-payment --partial-match --allow-only '$(ALLOWED_LICENSES)'
 
+# An advisory database of your own, for example: AUDIT_OPTIONS='-s osv --osv-url https://osv.example/v1/query'
+AUDIT_OPTIONS ?=
+AUDIT := $(AUDIT_BIN)/pip-audit --strict --progress-spinner off
+
 .PHONY: vulnerabilities
-vulnerabilities: $(AUDITED) ## Look for known vulnerabilities in a deployment; needs pypi.org.
-	@$(AUDIT_BIN)/pip-audit --strict --skip-editable --progress-spinner off \
-		--path "$$(build/deployed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+vulnerabilities: $(AUDITED) ## Look for known vulnerabilities in a deployment and in the locks; needs pypi.org.
+	@failed=; \
+	$(AUDIT) $(AUDIT_OPTIONS) --skip-editable \
+		--path "$$(build/deployed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || failed=yes; \
+	for locked in deploy/requirements.txt deploy/requirements-build.txt; do \
+		$(AUDIT) $(AUDIT_OPTIONS) --require-hashes --disable-pip -r $$locked || failed=yes; done; \
+	test -z "$$failed" || { echo 'vulnerabilities: packages are vulnerable, as listed above, or could not be looked up: "not found on PyPI" says that the advisory database cannot be asked from here. Nothing is proven then: see docs/operation/supply-chain.md' >&2; exit 1; }
+
 .PHONY: fuzz
 fuzz: $(FUZZ_INSTALLED) ## Fuzz everything that comes from outside: SECONDS=60 for each target.
 	@cd tests && ../$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --only '$(ONLY)' $(if $(REPLAY),--replay '$(REPLAY)')

@@ -1,5 +1,6 @@
 """Certificates in PEM: read, and checked before they are used, so that a bad one is never shown."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from server.access.watched_files import Contents, Unusable
 
 _MIN_RSA_BITS: Final = 2_048
+_END: Final = re.compile(rb"-----END [A-Z0-9 ]+-----")
 
 
 class ExpiryObserver(Protocol):
@@ -69,12 +71,16 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
     """Read certificates: a chain, or roots.
 
     Raises:
-        Unusable: there are none.
+        Unusable: there are none, or one of them is not whole.
     """
     try:
-        return x509.load_pem_x509_certificates(pem)
+        found = x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion):
         raise Unusable("there is no certificate in PEM") from None
+    if pem.count(b"-----BEGIN") != len(_END.findall(pem)):
+        # What is cut off would be passed over, and a root or the chain's rest be missing.
+        raise Unusable("a certificate is cut off: the file is not written to its end")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

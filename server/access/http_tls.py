@@ -3,9 +3,10 @@
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from server.access.certificates import ExpiryObserver, read_pair
-from server.access.watched_files import Contents, Unusable, WatchedFiles
+from server.access.watched_files import Contents, Unusable, WatchedFiles, read_files
 
 
 class HttpTls:
@@ -39,6 +40,9 @@ class HttpTls:
         pair = read_pair(chain, key, datetime.now(UTC))
         context = _server_context()
         self._load(context)
+        # OpenSSL reads the files for itself, and what it has is to be what was checked.
+        if read_files(tuple(map(Path, self._files))) != contents:
+            raise Unusable("the certificate and its key changed while they were read")
         return _Made(context, pair.expires)
 
     def _accept(self, made: "_Made") -> None:

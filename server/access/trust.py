@@ -130,7 +130,7 @@ def revoked_ids(content: bytes) -> frozenset[str]:
         Unusable.
     """
     try:
-        lines = content.decode("utf-8").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()  # editors put a mark before the first
     except UnicodeDecodeError:
         raise Unusable("the list of revoked tokens is not UTF-8") from None
     found = frozenset(line.strip() for line in lines if not line.startswith("#")) - {""}

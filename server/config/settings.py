@@ -1,9 +1,10 @@
 """All settings of a process, and what has to hold between them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from server.access.certificates import CertificateFiles
@@ -23,6 +24,9 @@ from server.told import ToldInWords
 
 DEVELOPMENT_KEY_ID: Final = "development"
 """The name of the keys that `up` makes for itself."""
+
+_PRIVATE_KEY: Final = "PRIVATE KEY-----"
+_USER_IN_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
 
 DEVELOPMENT_PREFIX: Final = "development-"
 """Secrets made for development start so; a production server refuses them."""
@@ -46,6 +50,16 @@ class Settings(
     """The settings of one process. The variable is the field in upper case, after `WALLET_`."""
 
     model_config = SettingsConfigDict(env_prefix="WALLET_", frozen=True, extra="ignore")
+
+    @field_validator("*")
+    @classmethod
+    def _no_secret_where_it_would_be_shown(cls, value: object) -> object:
+        """Refuse a private key or a password in a setting that `config` and logs may show."""
+        if isinstance(value, str) and _PRIVATE_KEY in value:
+            raise ValueError("takes no private key, but the name of its file")
+        if isinstance(value, str) and _USER_IN_URL.match(value):
+            raise ValueError("takes a URL without user or password, https:// and a host")
+        return value
 
     def check_serving(self) -> None:
         """Refuse to serve without what serving needs, or with what only development may have.

@@ -148,6 +148,9 @@ class Authenticator:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError:
             raise _invalid("it is not a signed JSON Web Token") from None
+        if "crit" in header:
+            # RFC 7515, section 4.1.11: what is listed there has to be understood, or refused.
+            raise _invalid("its head has `crit`, and nothing that is listed there is understood")
         fitting = self._keys_for(header)
         if not fitting and self._look_again is not None:
             await self._look_again()

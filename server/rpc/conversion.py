@@ -238,7 +238,7 @@ def _fill_transaction(message: resources.WalletTransaction, record: Transaction)
 
 def _fill_order_payment(message: resources.OrderPayment, record: Order) -> None:
     assert record.payment_state is not None  # noqa: S101 - it is paid
-    assert record.payment_method is not None  # noqa: S101
+    assert record.payment_method is not None  # noqa: S101 - so is it by something
     currency = record.currency_code or ""
     message.order_id = record.order_id
     message.customer_id = record.customer_id or ""

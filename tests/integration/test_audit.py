@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from bson.datetime_ms import DatetimeMS
 
 from harness import (
     Harness,
@@ -274,6 +275,25 @@ async def test_a_row_that_cannot_be_gone_on_with_sets_the_alarm(
         await eventually(is_written)
     assert (await verified(database))[0] == []
     assert len(await MongoAuditRecords(database).search(AuditFilter(), 10)) == 1
+
+
+async def test_each_field_of_an_entry_is_covered(database: Database) -> None:
+    """Whichever field is altered, its entry is named."""
+    await write_segment(database, 2, reason="LIMIT_EXCEEDED")
+    logs: Any = database[schema.LOGS]
+    entry = await logs.find_one({"_id": "00000001:00000001"})
+    changed = {
+        name: DatetimeMS(1) if name == "time" else 1 if name == "duration_us" else "other"
+        for name, value in entry.items()
+        if name not in {"_id", "previous_hash", "hash"}
+    }
+    assert changed.keys() == set(AuditEntry.__slots__) - {"time_ms"} | {"time"}
+
+    for name, value in changed.items():
+        await logs.update_one({"_id": entry["_id"]}, {"$set": {name: value}})
+        found, _ = await verified(database)
+        assert [one.place for one in found] == [entry["_id"]], name
+        await logs.replace_one({"_id": entry["_id"]}, entry)
 
 
 async def test_who_alters_an_entry_and_its_hash_breaks_the_next_link(database: Database) -> None:

@@ -26,7 +26,8 @@ from harness import (
 from server.app import running_server
 from server.config import SettingsError, load_settings
 from server.encryption_keys import EncryptionKey
-from server.store.connection import connect
+from server.store import encryption_rotation, schema
+from server.store.connection import connect, find
 from server.store.encryption import ENVELOPE, Encryption, EncryptionError
 from server.store.encryption_rotation import rotate
 from server.store.queries import MongoGatewayRecords
@@ -197,6 +198,34 @@ async def test_rotation_encrypts_everything_anew_while_servers_go_on(
         notes = [dict(one.metadata) for one in answer.transactions if one.order_id]
         assert notes == [{"note": SECRET}, {"note": SECRET}]
         assert dict(again.transaction.metadata) == {"note": SECRET}
+
+
+async def test_rotation_leaves_what_a_server_wrote_meanwhile(
+    mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that changes between its reading and its writing is not put back as it was."""
+    old, keys = encryption(("old", "o")), encryption(("new", "n"), ("old", "o"))
+    with connect(with_database(mongodb_uri, unique("meanwhile"))) as database:
+        letters: Any = database[schema.DEAD_LETTERS]
+        letter: dict[str, Any] = {"_id": "evt_1", "body": b"before"}
+        await letters.insert_one(old.sealed(schema.DEAD_LETTERS, letter))
+
+        async def find_and_write(*arguments: Any, **options: Any) -> Any:
+            found = await find(*arguments, **options)
+            if found and arguments[1] == schema.DEAD_LETTERS:
+                monkeypatch.setattr(encryption_rotation, "find", find)
+                written = old.sealed(schema.DEAD_LETTERS, letter | {"body": b"after"})
+                await letters.replace_one({"_id": "evt_1"}, written)
+            return found
+
+        monkeypatch.setattr(encryption_rotation, "find", find_and_write)
+        await rotate(database, keys)
+
+        stored = await letters.find_one({"_id": "evt_1"})
+        assert encryption(("new", "n")).opened(schema.DEAD_LETTERS, [stored]) == [
+            {"_id": "evt_1", "body": b"after"}
+        ]
+        await database.client.drop_database(database.name)
 
 
 def calls_with(customer: str, topup: resources.Topup, what: str) -> list[tuple[str, Any]]:

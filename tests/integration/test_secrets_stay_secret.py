@@ -110,6 +110,26 @@ def test_every_setting_that_sounds_like_a_secret_is_one() -> None:
     assert named - public <= set(secret_settings())
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"https://user:{MARKER}@collector.example/path",
+        f"http://{MARKER}@127.0.0.1:4317",
+        f"-----BEGIN PRIVATE KEY-----\n{MARKER}\n-----END PRIVATE KEY-----\n",
+    ],
+)
+def test_no_other_setting_takes_a_secret(given: str) -> None:
+    """A password in a URL, and a key in place of its file, are refused, and not shown in that."""
+    texts = [name for name, field in Settings.model_fields.items() if field.annotation is str]
+    assert {"otlp_endpoint", "apple_pay_identity_key", "grpc_key"} <= set(texts)
+
+    for name in texts:
+        with pytest.raises(SettingsError) as refused:
+            with_environment({f"WALLET_{name.upper()}": given})
+        assert f"WALLET_{name.upper()}" in str(refused.value)
+        assert MARKER not in str(refused.value)
+
+
 def test_settings_show_no_secret() -> None:
     """Neither as text, nor as they are represented, dumped or turned into JSON."""
     environment = accepted()

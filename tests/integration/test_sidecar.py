@@ -348,14 +348,15 @@ async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity", ""])
 async def test_an_encoded_body_is_refused_unread(edge: Edge, encoding: str) -> None:
-    """No body is decompressed, and a bomb is not even looked at."""
+    """No body is decompressed, a bomb is not even looked at, and JSON that is named so neither."""
     bomb = gzip.compress(b"0" * 50_000_000)
-    async with edge.session.post(
-        f"{edge.url}/webhooks/razorpay",
-        data=bomb,
-        headers={"Content-Type": "application/json", "Content-Encoding": encoding},
-    ) as response:
-        assert response.status == 415
+    for body in (bomb, b"{}"):
+        async with edge.session.post(
+            f"{edge.url}/webhooks/razorpay",
+            data=body,
+            headers={"Content-Type": "application/json", "Content-Encoding": encoding},
+        ) as response:
+            assert response.status == 415
     assert edge.recorder.requests == []
 
 

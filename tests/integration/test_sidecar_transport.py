@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from pydantic import SecretStr
 from certificate_bench import DAY, Authority, Issued, replace_file
 from harness import Harness, event_of, eventually, free_port, signature_of, token, unique
 from key_bench import metric_at
+from server.access.http_tls import HttpTls
+from server.access.watched_files import Unusable, read_files
 from server.app import running_server
 from server.cli.sidecar import running_sidecar
 
@@ -274,3 +277,29 @@ async def test_only_a_trusted_proxy_says_who_sends(
             assert await sidecar.deliver(**sent) == 200
     (taken,) = [line for line in logs if line["event"] == "webhook_taken"]
     assert taken["remote"] == remote
+
+
+async def test_what_was_checked_is_what_is_shown(tmp_path: Path) -> None:
+    """Files that change between the check and their use are not taken: an expired one would be."""
+    authority, taken = Authority(), list[Any]()
+
+    class Files:
+        """Hands on what reads the files, and lets the test say when."""
+
+        def watch(self, _what: str, paths: Any, parse: Any, accept: Any) -> None:
+            accept(parse(read_files(tuple(map(Path, paths)))))
+            taken.append(parse)
+
+    class Observer:
+        """Takes no note."""
+
+        def certificate_expires(self, what: str, time: datetime) -> None:
+            """Forget it."""
+
+    good = authority.server()
+    files: Any = Files()
+    HttpTls("sidecar_certificate", *good.write(tmp_path, "sidecar"), Observer()).watch(files)
+    authority.issue("server", begins=-2 * DAY, ends=-DAY).write(tmp_path, "sidecar")
+
+    with pytest.raises(Unusable, match="changed while"):
+        taken[0]((good.certificate, good.key))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import SecretStr
 
 from harness import IMPATIENT, Harness, bearer, eventually, free_port, refusal_of, token
@@ -22,7 +24,7 @@ from key_bench import (
     trusting,
     write_keys,
 )
-from server.access.trust import published_keys
+from server.access.trust import published_keys, revoked_ids, verification_key
 from server.access.watched_files import Unusable
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1.wallet_payment_service_pb2_grpc import WalletPaymentServiceStub
@@ -118,6 +120,7 @@ async def test_a_revoked_token_is_refused_on_a_live_connection(
         assert await comes_to(server, lost, "TOKEN_REVOKED")
         assert await server.says(kept) == LET_IN
         assert await server.says(nameless) == LET_IN
+        assert await server.says(key.token(jti=" lost-1 ")) == "TOKEN_REVOKED"
         assert await server.says(key.token(jti=["lost-1"])) == REFUSED
 
         revoked.write_bytes(b"\xff\xfe")
@@ -127,6 +130,12 @@ async def test_a_revoked_token_is_refused_on_a_live_connection(
 
         await eventually(alarm)
         assert await server.says(lost) == "TOKEN_REVOKED"
+
+
+def test_a_mark_before_the_list_hides_no_token() -> None:
+    """Some editors begin a file with a byte order mark: the first token is revoked nevertheless."""
+    assert revoked_ids(b"\xef\xbb\xbflost-1\r\nlost-2\r\n") == {"lost-1", "lost-2"}
+    assert revoked_ids(b"\xef\xbb\xbf# a remark\nlost-1") == {"lost-1"}
 
 
 async def test_a_stream_ends_when_its_token_is_revoked(harness: Harness, tmp_path: Path) -> None:
@@ -297,11 +306,51 @@ async def test_without_any_key_calls_are_told_to_wait(harness: Harness) -> None:
         assert await (await starting).says(key.token()) == LET_IN
 
 
+@pytest.mark.parametrize("leads", [302, 307])
+async def test_a_key_server_that_leads_elsewhere_is_not_followed(
+    harness: Harness, leads: int
+) -> None:
+    """Who can only redirect its answer does not say whose tokens are good."""
+    key, stranger = SigningKey("one"), SigningKey("stranger")
+    async with running_key_server() as publisher, running_key_server() as elsewhere:
+        publisher.publish(key)
+        elsewhere.publish(stranger)
+        async with trusting(harness, jwt_keys=NO_KEYS, jwt_keys_url=publisher.url) as server:
+            publisher.status, publisher.headers = leads, {"Location": elsewhere.url}
+
+            assert await server.says(stranger.token()) == REFUSED
+            assert elsewhere.asked == 0
+            assert await server.says(key.token()) == LET_IN
+
+
+async def test_a_key_server_that_says_too_much_is_not_heard_out(harness: Harness) -> None:
+    """An answer of more than 256 KiB replaces no key, and the alarm shows."""
+    key, new = SigningKey("one"), SigningKey("new")
+    async with running_key_server() as publisher:
+        publisher.publish(key)
+        async with trusting(harness, jwt_keys=NO_KEYS, jwt_keys_url=publisher.url) as server:
+            publisher.publish(new)
+            publisher.document["padding"] = "x" * 256 * 1024
+
+            assert await server.says(new.token()) == REFUSED
+            assert await server.metric("wallet_renewal_failing", what="jwt_keys_url") == 1
+            assert await server.says(key.token()) == LET_IN
+
+
+def _private_part() -> dict[str, str]:
+    private: dict[str, str] = jwt.algorithms.ECAlgorithm.to_jwk(
+        ec.generate_private_key(ec.SECP256R1()), as_dict=True
+    )
+    return private
+
+
 def test_a_published_set_is_read_with_care() -> None:
     """What is no public key for signatures is left out; where nothing remains nothing is taken."""
     good = SigningKey("good")
     secret = base64.urlsafe_b64encode(b"s" * 32).decode()
     small = SigningKey("small", "ES256").public(alg="RS256")
+    few_bits = rsa.generate_private_key(65537, 1024)  # noqa: S505 - it is to be refused
+    short = SigningKey("short", "RS256", few_bits)
     others: list[Any] = [
         "text",
         None,
@@ -310,6 +359,7 @@ def test_a_published_set_is_read_with_care() -> None:
         good.public(kid=7),
         good.public(use="enc"),
         good.public(d="AAAA"),
+        SigningKey("leaked").public(**_private_part()),
         good.public(alg="ES512"),
         good.public(alg=["ES256"]),
         good.public(crv="P-384"),
@@ -319,9 +369,12 @@ def test_a_published_set_is_read_with_care() -> None:
         {"kty": "oct", "kid": "shared", "alg": "HS256", "k": secret},
         {"kty": "RSA", "kid": "weak", "alg": "RS256", "n": "AQAB", "e": "AQAB"},
         small,
+        short.public(),
     ]
 
     (key,) = published_keys({"keys": [*others, good.public(alg=None)]}, ASYMMETRIC)
+    with pytest.raises(Unusable, match="fewer than 2048 bits"):
+        verification_key(short.public())
 
     assert (key.key_id, key.algorithm) == ("good", "ES256")
     assert "key=" not in repr(key)

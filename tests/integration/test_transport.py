@@ -215,7 +215,16 @@ async def test_a_certificate_is_renewed_while_calls_go_on(harness: Harness, tmp_
 
 @pytest.mark.parametrize(
     "fault",
-    ["expired", "too early", "another key", "a key gRPC cannot use", "no certificate", "gone"],
+    [
+        "expired",
+        "too early",
+        "another key",
+        "a key gRPC cannot use",
+        "no certificate",
+        "half a chain",
+        "half of the roots",
+        "gone",
+    ],
 )
 async def test_a_bad_certificate_changes_nothing(
     harness: Harness, tmp_path: Path, fault: str
@@ -233,6 +242,7 @@ async def test_a_bad_certificate_changes_nothing(
         assert await secure.metric("wallet_certificate_expiry_timestamp_seconds") == expiry
 
         good = secure.authority.issue("server", ends=2 * DAY, names=LOOPBACK)
+        secure.authority.write(tmp_path, "roots")
         secure.show(good)
 
         async def is_over() -> bool:
@@ -256,6 +266,12 @@ def _spoil(secure: Secure, fault: str) -> None:
             secure.show(secure.authority.issue("server", LOOPBACK, key=key))
         case "no certificate":
             replace_file(secure.folder / "server.pem", b"nothing")
+        case "half a chain":
+            chain = (secure.folder / "server.pem").read_bytes() + secure.authority.pem
+            replace_file(secure.folder / "server.pem", chain[:-100])
+        case "half of the roots":
+            both = secure.authority.pem + Authority().pem
+            replace_file(secure.folder / "roots.pem", both[:-100])
         case "gone":
             (secure.folder / "server.key").unlink()
 

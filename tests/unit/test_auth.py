@@ -1,5 +1,7 @@
 """Tokens at the edge, over real gRPC: who is let in, and with what scope to which method."""
 
+import base64
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,18 +9,20 @@ from typing import Any
 import grpc
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from gateway_adapters.rate_limit import Rates, private_table
-from harness import Refused, bearer, refusal_of
+from harness import Refused, bearer, eventually, refusal_of
 from key_bench import forged
 from server.access.trust import TrustedKeys, VerificationKey
 from server.audit import AuditEntry
 from server.metrics import Metrics
+from server.rpc import auth
 from server.rpc.auth import Authenticator
 from server.rpc.edge import SERVICE, ServicerSlot, generic_handler, required_scope
 from server.rpc.rate_limits import RateLimits
@@ -275,3 +279,45 @@ async def test_a_token_that_was_seen_is_still_checked_for_scope(edge: Edge) -> N
 async def test_a_token_for_ever_is_a_token(edge: Edge) -> None:
     """An `exp` that no float can hold is a time like any other: nothing unforeseen comes of it."""
     assert await edge.reason(edge.token(exp=10**400)) == LET_IN
+
+
+@pytest.mark.parametrize("critical", [["exp"], ["b64"], [], "exp", None])
+async def test_a_token_that_asks_for_more_than_is_understood_is_invalid(
+    edge: Edge, critical: object
+) -> None:
+    """`crit` lists what must be understood (RFC 7515): nothing of it is, whatever it lists."""
+    token = jwt.encode(claims_of(), edge.private_key, "RS256", headers={"kid": "rsa"})
+    _, payload, _ = token.split(".")
+    header = {"alg": "RS256", "kid": "rsa", "crit": critical, "b64": True}
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    signature = edge.private_key.sign(
+        f"{head}.{payload}".encode(), padding.PKCS1v15(), hashes.SHA256()
+    )
+    signed = base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
+
+    assert await edge.reason(f"{head}.{payload}.{signed}") == "TOKEN_INVALID"
+
+
+async def test_a_token_that_was_let_in_expires_nevertheless(edge: Edge) -> None:
+    """A token is remembered until it expires, with the leeway, and not for longer."""
+    token = edge.token(exp=int(time.time()) - 28)
+    assert await edge.reason(token) == LET_IN
+
+    async def is_expired() -> bool:
+        return await edge.reason(token) == "TOKEN_EXPIRED"
+
+    await eventually(is_expired)
+
+
+async def test_so_many_tokens_are_remembered_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ever new good tokens fill no memory: the first one makes room."""
+    monkeypatch.setattr(auth, "_MAX_CACHED_TOKENS", 3)
+    trusted = TrustedKeys()
+    trusted.set_keys("test", (VerificationKey("shared", "HS256", SECRET.encode()),))
+    authenticator = Authenticator(trusted, issuer="issuer", audience="audience")
+
+    for number in range(10):
+        token = jwt.encode(claims_of(jti=str(number)), SECRET, "HS256")
+        await authenticator.authenticate(f"Bearer {token}", "status.read")
+
+    assert len(authenticator._verified) == 3  # noqa: SLF001 - its memory is what is bounded

@@ -136,6 +136,44 @@ def test_a_topup_counts_as_long_as_the_gateway_is_asked_about_it() -> None:
     assert refuse_topup(limits, ASHA, None, [given_up], 150, 0) is None
 
 
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        (WalletLimits(max_balance=150), "max_balance"),
+        (WalletLimits(daily_topup=150), "daily_topup"),
+        (WalletLimits(monthly_topup=150), "monthly_topup"),
+        (WalletLimits(hourly_topup_count=1), "hourly_topup_count"),
+        (WalletLimits(daily_topup_count=1), "daily_topup_count"),
+    ],
+)
+def test_what_is_open_counts_in_every_limit(limits: WalletLimits, limit: str) -> None:
+    """An open top-up may be credited at any time: in none of the limits is it left out."""
+    refusal = refuse_topup(limits, ASHA, None, [started_topup(100)], 51, 0)
+
+    assert refusal is not None
+    assert refusal.metadata["limit"] == limit
+    assert refuse_topup(limits, ASHA, None, [], 51, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "later"),
+    [
+        (WalletLimits(hourly_payment_count=1), "2024-02-28T10:59:59"),
+        (WalletLimits(daily_spend=50), "2024-02-28T23:59:59"),
+        (WalletLimits(daily_payment_count=1), "2024-02-28T23:59:59"),
+        (WalletLimits(monthly_spend=50), "2024-02-29T23:59:59"),
+    ],
+)
+def test_each_limit_of_spend_holds_to_the_last_second_of_its_period(
+    limits: WalletLimits, later: str
+) -> None:
+    """What was spent counts in the whole period of the limit, and in no later one."""
+    wallet = paying(holding(1_000, ms("2024-02-28T10:00:00")), 50, ms("2024-02-28T10:00:01"))
+
+    assert refuse_payment(limits, ASHA, wallet, 1, ms(later)) is not None
+    assert refuse_payment(limits, ASHA, wallet, 1, ms(later) + 1_000) is None
+
+
 def test_an_unknown_tier_is_the_default_one() -> None:
     """A tier that the settings lost does not lift the limits; an own tier takes none over."""
     default, verified = WalletLimits(daily_spend=1), WalletLimits(daily_spend=2)

@@ -401,6 +401,7 @@ def settings_for(mongodb_uri: str, sandbox_url: str, **given: Any) -> Settings:
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "127.0.0.1:0",
             "reflection": True,
+            "rate_limit_addresses": "",  # all tests come from one, many of them with bad tokens
             "poll_first_seconds": 3_600,  # or the pollers of all tests ask about all top-ups
             "jwt_algorithms": "HS256",
             "jwt_keys": json.dumps(jwt_keys()),

@@ -154,7 +154,7 @@ class MongoAuditRecords:
         with store_errors():
             report.unchained = await logs.count_documents({"_id": {"$type": "objectId"}})
             others = await logs.count_documents(
-                {"$nor": [{"_id": _FROM_TEXT}, {"_id": {"$type": "objectId"}}]}
+                {"$nor": [{"_id": _FROM_TEXT}, {"_id": {"$type": "objectId"}}]}, hint={"_id": 1}
             )
         if not others:
             return []

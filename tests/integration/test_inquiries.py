@@ -76,9 +76,14 @@ async def test_secondaries_answer_also_while_there_is_no_primary(
             inquiries = MongoInquiries(database)
             amounts = asks(inquiries, WalletKey(names["customer"], "INR"))
 
+            async def knows_all() -> bool:
+                return len(database.client.secondaries) == len(states) - 1
+
             async def has_come() -> bool:
                 return sum(await amounts()) == 727
 
+            await database.client.admin.command("ping")  # it connects with its first command
+            await eventually(knows_all)
             await eventually(has_come)
             assert asked.members
             assert primary not in asked.members

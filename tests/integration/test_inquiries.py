@@ -77,7 +77,7 @@ async def test_secondaries_answer_also_while_there_is_no_primary(
             amounts = asks(inquiries, WalletKey(names["customer"], "INR"))
 
             async def knows_all() -> bool:
-                return len(database.client.secondaries) == len(states) - 1
+                return len(database.delegate.client.secondaries) == len(states) - 1
 
             async def has_come() -> bool:
                 return sum(await amounts()) == 727

@@ -5,6 +5,7 @@ from typing import Final
 
 ECHO: Final = "echo"
 GROUP: Final = "group"
+MIXED: Final = "mixed"
 SECURE: Final = "secure"
 UNAUDITED: Final = "unaudited"
 UNMETERED: Final = "unmetered"
@@ -90,16 +91,16 @@ CASES: Final = (
     Case("pay_limited", LIMITED),
     Case("pay_noted", GROUP, has_notes=True),
     Case("pay_encrypted", ENCRYPTED, has_notes=True),
-    Case("pay_hot", GROUP, HOT),
+    Case("pay_hot", MIXED, HOT),
     Case("pay_hot_two_workers", TWO_WORKERS, HOT),
     Case("pay_spread_two_workers", TWO_WORKERS),
     Case("per_request_spread", PER_REQUEST),
     Case("per_request_hot", PER_REQUEST, HOT),
     Case("medici_spread", MEDICI),
     Case("medici_hot", MEDICI, HOT),
-    Case("one_caller", GROUP, callers=1),
+    Case("one_caller", MIXED, callers=1),
     Case("driver", DRIVER, callers=1),
-    *(Case(open_loop(share), GROUP, callers=0, share=share) for share in SHARES),
+    *(Case(open_loop(share), MIXED, callers=0, share=share) for share in SHARES),
     Case("webhooks", WEBHOOKS, callers=64),
 )
 """In the order of a round: cases that are compared stand close together."""

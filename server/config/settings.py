@@ -25,7 +25,7 @@ from server.told import ToldInWords
 DEVELOPMENT_KEY_ID: Final = "development"
 """The name of the keys that `up` makes for itself."""
 
-_PRIVATE_KEY: Final = "PRIVATE KEY-----"
+_HEAD_OF_A_KEY: Final = "PRIVATE KEY-----"
 _USER_IN_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
 
 DEVELOPMENT_PREFIX: Final = "development-"
@@ -55,7 +55,7 @@ class Settings(
     @classmethod
     def _no_secret_where_it_would_be_shown(cls, value: object) -> object:
         """Refuse a private key or a password in a setting that `config` and logs may show."""
-        if isinstance(value, str) and _PRIVATE_KEY in value:
+        if isinstance(value, str) and _HEAD_OF_A_KEY in value:
             raise ValueError("takes no private key, but the name of its file")
         if isinstance(value, str) and _USER_IN_URL.match(value):
             raise ValueError("takes a URL without user or password, https:// and a host")

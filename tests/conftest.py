@@ -4,8 +4,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 import structlog
@@ -39,19 +37,10 @@ def pytest_report_header() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _logs_as_they_were() -> Iterator[None]:
-    """Undo what a command that ran in this process has done to the logs.
-
-    A logger that is kept as it was first used would go on with one test's logs in all others.
-    """
+    """Undo what a command that ran in this process has done to the logs."""
     root = logging.getLogger()
     before, handlers, level = structlog.get_config(), root.handlers[:], root.level
-    configure = structlog.configure
-
-    def configure_without_keeping(**given: Any) -> None:
-        configure(**given | {"cache_logger_on_first_use": False})
-
-    with patch.object(structlog, "configure", configure_without_keeping):
-        yield
+    yield
     structlog.configure(**before)
     root.handlers[:] = handlers
     root.setLevel(level)

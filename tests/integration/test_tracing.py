@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 from collector import Collector, Seen, running_collector
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
@@ -193,14 +195,27 @@ async def test_a_webhook_is_followed_from_the_sidecar(traced: tuple[Harness, Col
     assert forwarded.service == "wallet-payment"
 
 
+@pytest.fixture
+def logs() -> Iterator[None]:
+    """Have logs as a process has them, and put them back as the tests have them."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    config = structlog.get_config()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**config)
+
+
 async def test_no_secret_shows_in_traces_or_logs(
     traced: tuple[Harness, Collector],
+    logs: None,  # noqa: ARG001 - restores what this test changes
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A marker goes through as key, secret, proof, key of a request, note, reason and token."""
     harness, collector = traced
     settings = harness.settings.model_copy(update={"log_level": "debug", "log_format": "json"})
     configure_logs(settings)
+    structlog.configure(**structlog.get_config() | {"cache_logger_on_first_use": False})
     customer = await harness.customer()
     order = unique("order")
     topup = await harness.initiate(customer, 700, idempotency_key=MARKER, metadata={"note": MARKER})

@@ -210,12 +210,15 @@ async def test_no_secret_shows_in_traces_or_logs(
     traced: tuple[Harness, Collector],
     logs: None,  # noqa: ARG001 - restores what this test changes
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A marker goes through as key, secret, proof, key of a request, note, reason and token."""
     harness, collector = traced
     settings = harness.settings.model_copy(update={"log_level": "debug", "log_format": "json"})
     configure_logs(settings)
     structlog.configure(**structlog.get_config() | {"cache_logger_on_first_use": False})
+    # A command that ran in this process before may have kept the edge's, as it was set up then.
+    monkeypatch.setattr("server.rpc.edge._log", structlog.get_logger("rpc"))
     customer = await harness.customer()
     order = unique("order")
     topup = await harness.initiate(customer, 700, idempotency_key=MARKER, metadata={"note": MARKER})

@@ -176,7 +176,8 @@ async def test_the_page_works_without_its_script(
 
     await press(page, "Fail the payment")
     await says(page, "The payment failed.")
-    await press(page, "Pay")
+    async with page.expect_navigation():
+        await press(page, "Pay")
     await up.wait_for_topup(topup, resources.TOPUP_STATE_CREDITED)
     await page.reload()
     await says(page, "Paid.")

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
+
+from harness import Harness, running_harness, unique, with_database
 
 _EXPORT = "opentelemetry.proto.collector.trace.v1.TraceService"
 
@@ -90,3 +93,17 @@ async def running_collector() -> AsyncIterator[Collector]:
         yield collector
     finally:
         await server.stop(0)
+
+
+@asynccontextmanager
+async def running_traced(
+    mongodb_uri: str, monkeypatch: pytest.MonkeyPatch, **given: Any
+) -> AsyncIterator[tuple[Harness, Collector]]:
+    """Run a service that traces everything, on a database of its own, and its collector."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    uri = with_database(mongodb_uri, unique("traced"))
+    async with (
+        running_collector() as collector,
+        running_harness(uri, otlp_endpoint=collector.endpoint, trace_share=1.0, **given) as harness,
+    ):
+        yield harness, collector

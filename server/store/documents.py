@@ -262,13 +262,7 @@ def topup_document(topup: Topup) -> Document:
         "failure_version": Int64(topup.failure_version),
         **_idempotency_fields(topup.idempotency),
     }
-    for name in (
-        "gateway_order_id",
-        "gateway_payment_id",
-        "transaction_id",
-        "failure_reason",
-        "return_url",
-    ):
+    for name in _TOPUP_TEXTS:
         if value := getattr(topup, name):
             document[name] = value
     document |= _pay_order_fields(topup)

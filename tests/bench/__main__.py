@@ -14,7 +14,7 @@ import bench_soak
 import click
 from bench_books import BooksDiffer
 from bench_cases import CALLERS, CASES, SATURATION, SPREAD
-from bench_figures import Figures, failures_of, part_of, parts_of, with_part
+from bench_figures import Command, Figures, failures_of, filed, part_of, parts_of, with_part
 from bench_plots import plot
 from bench_processes import ProgramEnded
 from bench_report import comparison_of, ratios_of, table_of
@@ -22,10 +22,7 @@ from bench_run import Plan, Sample
 
 from server.store.embedded import EmbeddedMongoError
 
-_LATEST: Final = Path(__file__).parents[2] / "build" / "bench" / "latest.json"
 _NAMES: Final = [case.name for case in CASES]
-
-Command = Callable[..., None]
 
 
 def _measured(seconds: float, rounds: int, warmup: float) -> Callable[[Command], Command]:
@@ -71,21 +68,13 @@ def _measured(seconds: float, rounds: int, warmup: float) -> Callable[[Command],
 
 def _filed(command: Command) -> Command:
     """Add the options that say where figures are, and where those of an earlier run."""
-    file = click.option(
-        "--json",
-        "json_file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        default=_LATEST,
-        show_default="build/bench/latest.json",
-        help="Where the figures are written; plots go beside it.",
-    )
     compare = click.option(
         "--compare",
         "earlier_file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Figures of an earlier run, to compare these with.",
     )
-    return file(compare(command))
+    return filed("latest.json")(compare(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import click
 import grpc
+from bench_figures import filed
 
 from event_watch import watching
 from harness import running_harness
@@ -26,7 +27,6 @@ from payment_load import Load, serving
 from server.store.embedded import embedded_mongod
 from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
 
-_LATEST: Final = Path(__file__).parents[2] / "build" / "bench" / "feed.json"
 _CUSTOMERS: Final = 50
 _BALANCE: Final = 10_000_000
 _WARMUP_SECONDS: Final = 3.0
@@ -47,14 +47,7 @@ def watch(address: str) -> None:
 @main.command()
 @click.option("--pairs", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0.5), default=4.0, show_default=True)
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=_LATEST,
-    show_default="build/bench/feed.json",
-    help="Where the figures are written.",
-)
+@filed("feed.json")
 def measure(pairs: int, seconds: float, json_file: Path) -> None:
     """Measure so many pairs of slices, and tell the ratio of their payments."""
     figures = asyncio.run(_measure(pairs, seconds))
@@ -73,12 +66,10 @@ def measure(pairs: int, seconds: float, json_file: Path) -> None:
 async def _watch(address: str) -> None:
     async with (
         grpc.aio.insecure_channel(address) as channel,
-        watching(service_grpc.WalletPaymentServiceStub(channel)) as watcher,
+        watching(service_grpc.WalletPaymentServiceStub(channel)),
     ):
         click.echo("watching")  # the process that measures waits for it
-        while True:
-            watcher.events.clear()
-            await asyncio.sleep(0.1)
+        await asyncio.Event().wait()
 
 
 async def _measure(pairs: int, seconds: float) -> dict[str, Any]:

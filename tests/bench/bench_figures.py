@@ -5,19 +5,35 @@ measures, and `ratios` and `measures` with those of all parts. A run replaces it
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import click
 from bench_cases import RATIOS, Ratio
 from bench_latency import quantile_ms
 from bench_run import Sample
 
 Figures = dict[str, Any]
+Command = Callable[..., None]
+
+_FOLDER: Final = Path(__file__).parents[2] / "build" / "bench"
 
 _FAILURES: Final = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN"})
 _OF_A_PART: Final = frozenset({"measured_at", "cases", "ratios", "measures", "absent"})
+
+
+def filed(name: str) -> Callable[[Command], Command]:
+    """Return the option that says where the figures go: to a file of this name by default."""
+    return click.option(
+        "--json",
+        "json_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=_FOLDER / name,
+        show_default=f"build/bench/{name}",
+        help="Where the figures are written; plots, where there are any, go beside it.",
+    )
 
 
 def part_of(

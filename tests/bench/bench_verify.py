@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from bench_figures import filed
 
 from bulk_books import ENTRIES_OF_A_ROUND, write_bulk_books
 from server.store import schema
 from server.store.connection import connect
 from server.store.embedded import embedded_mongod
 
-_LATEST: Final = Path(__file__).parents[2] / "build" / "bench" / "verify.json"
 _ROUNDS: Final = 2
 _HOT_PART: Final = 20
 """One wallet has this part of all entries."""
@@ -29,14 +29,7 @@ _PROGRAM: Final = Path(sys.executable).parent / "wallet-payment"
 @click.option(
     "--transactions", type=click.IntRange(min=1_000), default=1_000_000, show_default=True
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=_LATEST,
-    show_default="build/bench/verify.json",
-    help="Where the figures are written.",
-)
+@filed("verify.json")
 def main(transactions: int, json_file: Path) -> None:
     """Write books of so many transactions, prove them with the command line, tell the figures.
 

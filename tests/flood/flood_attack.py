@@ -27,6 +27,7 @@ _AGAIN_SECONDS: Final = 1.0
 _ADDRESSES: Final = 24
 _TOO_LARGE: Final = 300 * 1024
 _JUST_NOT_TOO_LARGE: Final = 250 * 1024
+_WEBHOOKS: Final = {"signature", "large", "too large"}
 _HEAD: Final = (
     "POST /webhooks/razorpay HTTP/1.1\r\nHost: sidecar\r\nContent-Type: application/json\r\n"
 )
@@ -41,6 +42,8 @@ class Attacker:
         self._url = URL(url)
         self._body = body
         self.answers: Counter[str] = Counter()
+        self.is_under_way = asyncio.Event()
+        """Set once forged webhooks of every size were answered."""
 
     async def attack(self) -> None:
         """Attack in every way at once, until cancelled."""
@@ -77,6 +80,8 @@ class Attacker:
                         self.answers[f"{kind} {answer.status}"] += 1
                 except aiohttp.ClientError:
                     self.answers[f"{kind} cut off"] += 1
+                if {answer.rpartition(" ")[0] for answer in self.answers} >= _WEBHOOKS:
+                    self.is_under_way.set()
 
             await asyncio.sleep(pause * number / _ADDRESSES)
             while True:
@@ -142,9 +147,10 @@ async def main(url: str, body: bytes) -> None:
     """Attack until the standard input ends."""
     attacker = Attacker(url, body)
     attacking = asyncio.create_task(attacker.attack())
+    ending = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    await attacker.is_under_way.wait()
     sys.stdout.write("attacking\n")
     sys.stdout.flush()
-    ending = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait([attacking, ending], return_when=asyncio.FIRST_COMPLETED)
     if attacking.done():
         attacking.result()

@@ -100,7 +100,6 @@ async def run_flood(
         for _ in range(rounds):
             await quiet.measure(seconds)
             async with _attack((url, str(body_file), str(niceness)), answers):
-                await asyncio.sleep(1.0)
                 before_seconds = _processor_seconds(sidecar.pid)
                 await attacked.measure(seconds)
                 spent.append((_processor_seconds(sidecar.pid) - before_seconds) / seconds)
@@ -183,7 +182,10 @@ class _Rates:
 
 @asynccontextmanager
 async def _attack(arguments: tuple[str, ...], answers: Counter[str]) -> AsyncIterator[None]:
-    """Attack as long as the context lasts; add what the attacker was answered."""
+    """Attack as long as the context lasts, which is entered once the attack is under way.
+
+    What the attacker was answered is added to `answers`.
+    """
     attacker = await asyncio.create_subprocess_exec(
         sys.executable,
         str(Path(__file__).parent / "flood_attack.py"),

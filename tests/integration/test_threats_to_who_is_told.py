@@ -23,7 +23,7 @@ from test_sidecar_connections import client
 from test_threats_on_the_way import a_place
 from test_tracing import SERVICE, spans_of
 
-from collector import Collector, running_collector
+from collector import Collector, running_traced
 from command_line import run_in_process
 from harness import (
     Harness,
@@ -253,13 +253,8 @@ async def traced(
     mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Harness, Collector]]:
     """A service that traces everything, and the collector that it tells."""
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    uri = with_database(mongodb_uri, unique("traced"))
-    async with (
-        running_collector() as collector,
-        running_harness(uri, otlp_endpoint=collector.endpoint, trace_share=1.0) as harness,
-    ):
-        yield harness, collector
+    async with running_traced(mongodb_uri, monkeypatch) as running:
+        yield running
 
 
 async def test_threat_leak_through_traces(traced: tuple[Harness, Collector]) -> None:

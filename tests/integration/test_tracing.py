@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from collector import Collector, Seen, running_collector
+from collector import Collector, Seen, running_traced
 from gateway_adapters.sidecar import sidecar_app, sidecar_runner
 from harness import (
     Harness,
@@ -43,19 +43,9 @@ async def traced(
     mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Harness, Collector]]:
     """A service that traces everything, and the collector that it tells."""
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    uri = with_database(mongodb_uri, unique("tracing"))
-    async with (
-        running_collector() as collector,
-        running_harness(
-            uri,
-            otlp_endpoint=collector.endpoint,
-            trace_share=1.0,
-            razorpay_key_secret=MARKER,
-            razorpay_webhook_secrets=MARKER,
-        ) as harness,
-    ):
-        yield harness, collector
+    secrets_of_it = {"razorpay_key_secret": MARKER, "razorpay_webhook_secrets": MARKER}
+    async with running_traced(mongodb_uri, monkeypatch, **secrets_of_it) as running:
+        yield running
 
 
 def of_caller() -> tuple[tuple[tuple[str, str], ...], str, str]:

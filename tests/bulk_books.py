@@ -24,7 +24,7 @@ from server.ledger.records import (
     ReceivedEvent,
 )
 from server.ledger.state import ChangeSet, State
-from server.store import documents, schema
+from server.store import documents, order_documents, schema
 from server.store.connection import Database, Document
 
 ENTRIES_OF_A_ROUND: Final = 5
@@ -61,7 +61,7 @@ def _rows(changes: ChangeSet) -> dict[str, list[Document]]:
     return {
         schema.WALLETS: [documents.wallet_document(one) for one in changes.wallets.values()],
         schema.TRANSACTIONS: [documents.transaction_document(one) for one in changes.transactions],
-        schema.ORDERS: [documents.order_document(one) for one in changes.orders.values()],
+        schema.ORDERS: [order_documents.order_document(one) for one in changes.orders.values()],
         schema.TOPUPS: [documents.topup_document(one) for one in changes.topups.values()],
     }
 

@@ -14,7 +14,7 @@ from bson import Int64, MaxKey
 from server.ledger.agreement import Lookups, check_entry, check_order, check_topup
 from server.ledger.books import Difference, RecordKind, WalletProof, add_postings
 from server.ledger.records import Transaction, Wallet, WalletKey
-from server.store import books_lookups, documents, schema
+from server.store import books_lookups, documents, order_documents, schema
 from server.store.books_state import BooksState, Phase
 from server.store.connection import Collection, Cursor, Database, Document, Session
 
@@ -58,7 +58,7 @@ async def orders_leg(database: Database, state: BooksState, records: int, tell: 
     async with await database.client.start_session(snapshot=True) as session:
         query = await _next_range(database[schema.ORDERS], session, state, records) | _OURS
         async for batch in _batches(database[schema.ORDERS].find(query, session=session)):
-            orders = _all_read(documents.read_order, batch, RecordKind.ORDER, tell)
+            orders = _all_read(order_documents.read_order, batch, RecordKind.ORDER, tell)
             entries = await books_lookups.entries_of_orders(database, session, orders)
             for order in orders:
                 _tell_all(check_order(order, entries), tell)

@@ -22,7 +22,7 @@ from server.ledger.records import (
     WalletKey,
 )
 from server.reports import MadeTopup, Moved
-from server.store import documents, schema
+from server.store import documents, order_documents, schema
 from server.store.connection import Database, Document, store_errors
 from server.store.encryption import NO_ENCRYPTION, Encryption
 
@@ -69,7 +69,7 @@ class MongoInquiries:
     async def order(self, order_id: str) -> Order | None:
         """Return an order of any customer."""
         found = await self._found(schema.ORDERS, {"_id": order_id})
-        return documents.read_order(found[0]) if found else None
+        return order_documents.read_order(found[0]) if found else None
 
     async def events_of_topup(self, topup_id: str) -> list[GatewayEvent]:
         """Return what gateways told of a top-up, in the order in which it came."""

@@ -31,7 +31,7 @@ from server.ledger.records import (
 )
 from server.ledger.state import ChangeSet, State
 from server.ledger.usage import NO_USAGE, UNCOUNTED, Period, Usage, period_start_ms
-from server.store import documents, limit_documents, schema
+from server.store import documents, limit_documents, order_documents, schema
 from server.store.connection import (
     BlockingDatabase,
     BlockingSession,
@@ -203,10 +203,10 @@ def _load_open_topups(moment: Moment, customers: set[str], state: State) -> None
 def _load_orders(moment: Moment, orders: set[str], state: State, read: _Read) -> None:
     state.orders = dict.fromkeys(orders)
     for document in moment.found(schema.ORDERS, {"_id": _any_of(orders)}):
-        order = documents.read_order(document)
+        order = order_documents.read_order(document)
         state.orders[order.order_id] = order
         read.orders[order.order_id] = order
-        read.order_guards[order.order_id] = documents.order_guard(document)
+        read.order_guards[order.order_id] = order_documents.order_guard(document)
 
 
 def _load_transactions(moment: Moment, needs: Needs, state: State) -> None:
@@ -306,11 +306,11 @@ def _order_writes(read: _Read, changes: ChangeSet) -> Writes:
     for order_id, order in changes.orders.items():
         before = read.orders.get(order_id)
         if before is None:
-            inserts.append(documents.order_document(order))
+            inserts.append(order_documents.order_document(order))
         else:
             guard = read.order_guards[order_id]
             has_null = "refunds" in guard
-            change = documents.order_changes(before, order, has_null_refunds=has_null)
+            change = order_documents.order_changes(before, order, has_null_refunds=has_null)
             updates.append({"q": guard, "u": change})
     return inserts, updates
 

@@ -17,7 +17,7 @@ from server.ledger.records import (
     Wallet,
 )
 from server.queries import TransactionFilter
-from server.store import documents, schema
+from server.store import documents, order_documents, schema
 from server.store.connection import Database, Document, find, store_errors, write
 from server.store.encryption import NO_ENCRYPTION, Encryption
 
@@ -85,7 +85,7 @@ class MongoQueries:
     async def order(self, order_id: str) -> Order | None:
         """Return an order of any customer."""
         found = await find(self._database, schema.ORDERS, {"_id": order_id}, limit=1)
-        return documents.read_order(found[0]) if found else None
+        return order_documents.read_order(found[0]) if found else None
 
     async def transactions(
         self, wanted: TransactionFilter, limit: int, before_id: str = ""

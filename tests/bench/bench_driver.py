@@ -23,7 +23,7 @@ from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
 from server.ledger.records import Wallet, WalletKey
-from server.store import documents, schema
+from server.store import documents, order_documents, schema
 from server.store.connection import CODEC_OPTIONS
 
 _WALLET_CHANGED: Final = "another process pays from the driver's wallets"
@@ -63,7 +63,7 @@ class _Records:
         self.wallet = documents.wallet_document(payment.wallet)
         self.wallet_version_before = payment.wallet.version - 1
         self.transaction = documents.transaction_document(payment.transaction)
-        self.order = documents.order_document(payment.order)
+        self.order = order_documents.order_document(payment.order)
 
 
 def _pay(database: Database[Document], records: _Records) -> None:

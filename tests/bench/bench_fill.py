@@ -15,7 +15,7 @@ from bench_requests import FILLING_WORKER, numbers_of
 from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 
-from server.store import documents, schema
+from server.store import documents, order_documents, schema
 
 _AT_ONCE: Final = 2_000
 _APART_MS: Final = 1_000
@@ -62,7 +62,7 @@ def fill(writer: _Writer, wallets: dict[str, int], numbers: Iterator[int]) -> in
             payment = paid(wallet, next(numbers), time_ms)
             wallet = payment.wallet
             writer.put(schema.TRANSACTIONS, documents.transaction_document(payment.transaction))
-            writer.put(schema.ORDERS, documents.order_document(payment.order))
+            writer.put(schema.ORDERS, order_documents.order_document(payment.order))
         writer.put(schema.WALLETS, documents.wallet_document(wallet))
     writer.flush()
     return sum(wallets.values())

@@ -31,7 +31,7 @@ from server.ledger.decisions import Accepted, Decision, Reply
 from server.ledger.limits import Limits
 from server.ledger.records import WalletKey
 from server.ledger.state import Changes, State
-from server.store import documents, schema
+from server.store import documents, order_documents, schema
 from server.store.connection import Database, is_transient
 
 _UNKNOWN_COMMIT: Final = "UnknownTransactionCommitResult"
@@ -150,7 +150,7 @@ class CommitterPerRequest:
                     {wallet_key.currency_code: documents.read_wallet(wallet)} if wallet else {}
                 )
             },
-            orders={command.order_id: documents.read_order(order) if order else None},
+            orders={command.order_id: order_documents.read_order(order) if order else None},
             transactions_by_key={key: documents.read_transaction(earlier) if earlier else None},
         )
 
@@ -179,12 +179,12 @@ class CommitterPerRequest:
             before = state.orders[order.order_id]
             if before is None:
                 await self._database[schema.ORDERS].insert_one(
-                    documents.order_document(order), session=session
+                    order_documents.order_document(order), session=session
                 )
             else:
                 await self._database[schema.ORDERS].update_one(
                     {"_id": order.order_id},
-                    documents.order_changes(before, order),
+                    order_documents.order_changes(before, order),
                     session=session,
                 )
 

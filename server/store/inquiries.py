@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from pymongo import ReadPreference
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from server.ledger import chain
@@ -30,6 +31,8 @@ _PAGE: Final = 2_000
 _ENTRY_FIELDS: Final = ("currency", "type", "amount", "gateway", "topup_id", "create_time")
 _MOST: Final = 100
 """Records that one name may find."""
+_BAD_VALUE: Final = 2
+"""MongoDB's error for a hint that names an index which the member asked does not have."""
 
 
 class MongoInquiries:
@@ -167,11 +170,19 @@ class MongoInquiries:
         query: Document,
         *,
         limit: int = _MOST,
+        hint: list[tuple[str, int]] | None = None,
         **options: Any,  # noqa: ANN401 - whatever the driver takes
     ) -> list[Document]:
         with store_errors():
-            cursor = self._database[collection].find(query, limit=limit, **options)
-            return self._encryption.opened(collection, await cursor.to_list(None))
+            cursor = self._database[collection].find(query, limit=limit, hint=hint, **options)
+            try:
+                found = await cursor.to_list(None)
+            except OperationFailure as error:
+                if hint is None or error.code != _BAD_VALUE:
+                    raise
+                # A secondary that is behind may have the entries and not yet their index.
+                return await self._found(collection, query, limit=limit, **options)
+        return self._encryption.opened(collection, found)
 
 
 _BY_CUSTOMER: Final = [("customer_id", 1), ("_id", -1)]

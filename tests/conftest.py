@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,12 @@ collect_ignore = [
     for folder, needed in (("browser", CHROMIUM), ("node", NODE), ("alerts", PROMTOOL))
     if not needed
 ]
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C also where a shell runs the tests in the background: programs inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

@@ -110,7 +110,7 @@ async def running_server(
                 tracing=tracing,
             )
         )
-        metrics.watch_queues(committer.queues)
+        metrics.watch_queues(committer.queues, settings.commit_max_queue)
         submitter: Submitter = committer
         if place is not None:
             submitter = await resources.enter_async_context(SharedCommitter(committer, place))

@@ -117,6 +117,11 @@ class Metrics:
             ("lane",),
             registry=self.registry,
         )
+        self._queue_limit = Gauge(
+            "wallet_commit_queue_limit",
+            "Commands that may wait in all lanes together; more are refused.",
+            registry=self.registry,
+        )
         self._money = MoneyMetrics(self.registry)
         ProcessCollector(registry=self.registry)
         self._renewals = Counter(
@@ -170,8 +175,9 @@ class Metrics:
         """Return the metrics of one RPC."""
         return MethodMetrics(self, "server_stream" if is_stream else "unary", service, method)
 
-    def watch_queues(self, lengths: Sequence[Callable[[], int]]) -> None:
-        """Show how many commands wait for their turn, lane by lane."""
+    def watch_queues(self, lengths: Sequence[Callable[[], int]], limit: int) -> None:
+        """Show how many commands wait for their turn, lane by lane, and how many may in all."""
+        self._queue_limit.set(limit)
         for lane, length in enumerate(lengths):
             self._queue.labels(str(lane)).set_function(length)
 

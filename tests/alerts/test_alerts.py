@@ -163,7 +163,17 @@ def calls_are_slow(metrics: Metrics) -> None:
 
 def more_comes_than_is_committed(metrics: Metrics) -> None:
     """Commands wait in both lanes."""
-    metrics.watch_queues([lambda: 1_500, lambda: 1_500])
+    metrics.watch_queues([lambda: 1_500, lambda: 1_500], 4_096)
+
+
+def a_short_queue_fills(metrics: Metrics) -> None:
+    """Few commands wait, and few may."""
+    metrics.watch_queues([lambda: 40, lambda: 40], 100)
+
+
+def a_long_queue_does_not_fill(metrics: Metrics) -> None:
+    """Many commands wait, where many more may."""
+    metrics.watch_queues([lambda: 1_500, lambda: 1_500], 100_000)
 
 
 def a_certificate_runs_out(metrics: Metrics) -> None:
@@ -200,6 +210,8 @@ def a_receiver_is_slow(metrics: Metrics) -> None:
 ALONE: Final[dict[Callable[[Metrics], None], set[str]]] = {
     calls_are_slow: SLOWNESS,
     more_comes_than_is_committed: {"WalletQueueIsLong"},
+    a_short_queue_fills: {"WalletQueueIsLong"},
+    a_long_queue_does_not_fill: set(),
     a_certificate_runs_out: {"WalletCertificateExpires", "WalletCertificateExpiresSoon"},
     a_certificate_will_run_out: {"WalletCertificateExpiresSoon"},
     a_key_file_is_broken: {"WalletRenewalFails"},

@@ -32,7 +32,7 @@ ENCRYPTED: Final[Mapping[str, str]] = {**_MAPS, **_VALUES}
 
 
 class EncryptionError(ToldInWords):
-    """A stored value cannot be opened; the message names the key, and no value."""
+    """A stored value cannot be opened; the message names the record and the key, and no value."""
 
 
 class Encryption:
@@ -66,8 +66,8 @@ class Encryption:
         """Tell whether all that is to be encrypted is, with the current key."""
         found: list[bool] = []
 
-        def look(value: Any, _: bytes) -> Any:  # noqa: ANN401 - a stored value
-            found.append(_is_envelope(value) and _key_id(value) == self.current_id)
+        def look(value: Any, place: bytes) -> Any:  # noqa: ANN401 - a stored value
+            found.append(_is_envelope(value) and _key_id(value, place) == self.current_id)
             return value
 
         self._mapped(collection, document, look)
@@ -118,8 +118,9 @@ class Encryption:
             return self._envelope(self.current_id, b"t" + value.encode(), place)
         if isinstance(value, bytes):
             return self._envelope(self.current_id, b"b" + value, place)
-        where = place.decode().replace("\0", " ")
-        raise EncryptionError(f"{where} is no text: it was written by hand, and is left as it is.")
+        raise EncryptionError(
+            f"{_where(place)} is no text: it was written by hand, and is left as it is."
+        )
 
     def _envelope(self, key_id: str, clear: bytes, place: bytes) -> Binary:
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -131,11 +132,11 @@ class Encryption:
     def _open(self, value: Any, place: bytes) -> Any:  # noqa: ANN401 - a stored value
         if not _is_envelope(value):
             return value
-        key_id = _key_id(value)
+        key_id = _key_id(value, place)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise EncryptionError(
-                f"A stored value is encrypted with key {key_id!r}, which is not among "
+                f"{_where(place)} is encrypted with key {key_id!r}, which is not among "
                 "WALLET_ENCRYPTION_KEYS: add it after the current one."
             )
         start = 2 + value[1]
@@ -144,8 +145,8 @@ class Encryption:
             clear = cipher.decrypt(nonce, value[start + _NONCE_BYTES :], head + place)
         except (InvalidTag, ValueError):
             raise EncryptionError(
-                f"A value of {place.decode().partition(chr(0))[0]} does not open with key "
-                f"{key_id!r}: it was written with another one, or it was altered."
+                f"{_where(place)} does not open with key {key_id!r}: it was written with another "
+                "one, or it was altered."
             ) from None
         return clear[1:].decode() if clear.startswith(b"t") else clear[1:]
 
@@ -163,12 +164,18 @@ def _is_envelope(value: Any) -> bool:  # noqa: ANN401 - a stored value
     return isinstance(value, Binary) and value.subtype == ENVELOPE
 
 
-def _key_id(value: bytes) -> str:
+def _where(place: bytes) -> str:
+    """Return the collection, the record and its field; what a caller named in it is left out."""
+    record, _, name = place.decode().rpartition("\0")
+    return f"{record} {name.partition('.')[0]}".replace("\0", " ")
+
+
+def _key_id(value: bytes, place: bytes) -> str:
     """Return whose key an envelope is under.
 
     Raises:
         EncryptionError: it is of a format that this release does not know.
     """
     if len(value) < 2 or value[:1] != _FORMAT:  # noqa: PLR2004 - format and length
-        raise EncryptionError("A stored value is encrypted in a format of a later release.")
+        raise EncryptionError(f"{_where(place)} is encrypted in a format of a later release.")
     return value[2 : 2 + value[1]].decode("ascii", "replace")

@@ -19,6 +19,8 @@ _BATCH: Final = 500
 _CHECKS: Final = "encryption_key:"
 _CHECKS_END: Final = "encryption_key;"
 _ROTATION: Final = "encryption_rotation"
+_MOST_TOLD: Final = 100
+"""Values that do not open and are told of one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,20 @@ class RotationProgress:
     read: int
     """Records of this collection that were gone through, since it was begun or gone on with."""
     changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What came of encrypting everything with the current key."""
+
+    changed: int
+    """Records that were encrypted with it."""
+    unopened: int
+    """Records that no key opens, or that nothing here has written: they are left as they are."""
+    problems: tuple[str, ...]
+    """Which records those are, the first of them, and why."""
+    unused_keys: tuple[str, ...]
+    """Keys under which nothing is stored any more; none is said to be while a value is unopened."""
 
 
 async def check_keys(database: Database, encryption: Encryption) -> None:
@@ -60,11 +76,11 @@ async def rotate(
     database: Database,
     encryption: Encryption,
     went_on: Callable[[RotationProgress], None] = lambda _: None,
-) -> tuple[int, list[str]]:
-    """Encrypt everything with the current key; return how much that was, and the keys set free.
+) -> Rotated:
+    """Encrypt everything with the current key, but for what does not open.
 
     Raises:
-        EncryptionError: there is no key, or a value does not open.
+        EncryptionError: there is no key to encrypt with, or one that values are under is missing.
         StoreUnavailable.
     """
     if not encryption.current_id:
@@ -74,11 +90,13 @@ async def rotate(
     while True:
         place = await _place(database, encryption.current_id)
         is_whole = place["collection"] == "" and place["last_id"] == ""
-        changed = await _pass(database, encryption, place, went_on)
+        changed, problems = await _pass(database, encryption, place, went_on)
         changed_in_all += changed
         await _note(database, encryption.current_id, "", "")
         if is_whole and changed == 0:
-            return changed_in_all, await _set_free(database, encryption.current_id)
+            freed = [] if problems else await _set_free(database, encryption.current_id)
+            told = tuple(problems[:_MOST_TOLD])
+            return Rotated(changed_in_all, len(problems), told, tuple(freed))
 
 
 async def _pass(
@@ -86,10 +104,14 @@ async def _pass(
     encryption: Encryption,
     place: Document,
     went_on: Callable[[RotationProgress], None],
-) -> int:
-    """Go through all collections from a place on; return how many records it found to change."""
+) -> tuple[int, list[str]]:
+    """Go through all collections from a place on; return how many records it found to change.
+
+    With it comes what does not open, and why.
+    """
     names = sorted(ENCRYPTED)
     changed_in_all = 0
+    problems: list[str] = []
     for collection in names:
         if collection < place["collection"]:
             continue
@@ -104,7 +126,7 @@ async def _pass(
                 limit=_BATCH,
                 projection={ENCRYPTED[collection]: 1},
             )
-            changed += await _encrypt(database, collection, encryption, found)
+            changed += await _encrypt(database, collection, encryption, found, problems)
             read += len(found)
             if not found:
                 break
@@ -112,20 +134,31 @@ async def _pass(
             await _note(database, encryption.current_id, collection, last_id)
             went_on(RotationProgress(collection, read, changed))
         changed_in_all += changed
-    return changed_in_all
+    return changed_in_all, problems
 
 
 async def _encrypt(
-    database: Database, collection: str, encryption: Encryption, found: list[Document]
+    database: Database,
+    collection: str,
+    encryption: Encryption,
+    found: list[Document],
+    problems: list[str],
 ) -> int:
-    """Encrypt what is not under the current key, where nobody wrote it meanwhile."""
+    """Encrypt what is not under the current key, where nobody wrote it meanwhile.
+
+    What does not open is added to `problems`.
+    """
     name = ENCRYPTED[collection]
     updates = []
     for document in found:
-        if encryption.is_current(collection, document):
+        try:
+            if encryption.is_current(collection, document):
+                continue
+            [clear] = encryption.opened(collection, [document])
+            changed = encryption.sealed(collection, clear)
+        except EncryptionError as error:
+            problems.append(str(error))
             continue
-        [clear] = encryption.opened(collection, [document])
-        changed = encryption.sealed(collection, clear)
         guard = {"_id": document["_id"], name: document[name]}
         updates.append({"q": guard, "u": {"$set": {name: changed[name]}}})
     if updates:

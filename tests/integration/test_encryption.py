@@ -29,7 +29,7 @@ from server.encryption_keys import EncryptionKey
 from server.store import encryption_rotation, schema
 from server.store.connection import connect, find
 from server.store.encryption import ENVELOPE, Encryption, EncryptionError
-from server.store.encryption_rotation import rotate
+from server.store.encryption_rotation import Rotated, rotate
 from server.store.queries import MongoGatewayRecords
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -182,10 +182,10 @@ async def test_rotation_encrypts_everything_anew_while_servers_go_on(
             await database.service_settings.insert_one(
                 {"_id": "encryption_rotation", "to": "new", "collection": "topups", "last_id": ""}
             )
-            changed, freed = await rotate(database, keys)
-            assert changed >= 4
-            assert freed == ["old"]
-            assert await rotate(database, keys) == (0, [])
+            rotated = await rotate(database, keys)
+            assert rotated.changed >= 4
+            assert rotated.unused_keys == ("old",)
+            assert await rotate(database, keys) == Rotated(0, 0, (), ())
         assert SECRET.encode() not in await everything_in(plain)
 
         async with another_server(plain, encryption_keys=both) as stub:
@@ -225,6 +225,42 @@ async def test_rotation_leaves_what_a_server_wrote_meanwhile(
         assert encryption(("new", "n")).opened(schema.DEAD_LETTERS, [stored]) == [
             {"_id": "evt_1", "body": b"after"}
         ]
+        await database.client.drop_database(database.name)
+
+
+async def test_rotation_names_what_does_not_open_and_goes_on_with_the_rest(
+    mongodb_uri: str,
+) -> None:
+    """An altered value, one whose key is lost, and a number put by hand hold up nothing else."""
+    old, lost = encryption(("old", "o")), encryption(("lost", "l"))
+    keys = encryption(("new", "n"), ("old", "o"))
+    with connect(with_database(mongodb_uri, unique("unopened"))) as database:
+        await encryption_rotation.check_keys(database, old)
+        letters: Any = database[schema.DEAD_LETTERS]
+        good = {"_id": "evt_1", "body": b"good"}
+        altered = old.sealed(schema.DEAD_LETTERS, {"_id": "evt_2", "body": b"other"})
+        by_hand = {"_id": "evt_4", "body": 7}
+        await letters.insert_many(
+            [
+                by_hand,
+                lost.sealed(schema.DEAD_LETTERS, {"_id": "evt_3", "body": b"lost"}),
+                altered | {"_id": "evt_0"},
+                old.sealed(schema.DEAD_LETTERS, good),
+            ]
+        )
+
+        rotated = await rotate(database, keys)
+
+        assert (rotated.changed, rotated.unopened, rotated.unused_keys) == (1, 3, ())
+        assert [problem.partition(":")[0].partition(",")[0] for problem in rotated.problems] == [
+            "outgoing_dead_letters evt_0 body does not open with key 'old'",
+            "outgoing_dead_letters evt_3 body is encrypted with key 'lost'",
+            "outgoing_dead_letters evt_4 body is no text",
+        ]
+        stored = await letters.find_one({"_id": "evt_1"})
+        assert encryption(("new", "n")).opened(schema.DEAD_LETTERS, [stored]) == [good]
+        await letters.delete_many({"_id": {"$ne": "evt_1"}})
+        assert await rotate(database, keys) == Rotated(0, 0, (), ("old",))
         await database.client.drop_database(database.name)
 
 

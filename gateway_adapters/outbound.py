@@ -23,6 +23,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from gateway_adapters.bounded_body import BodyTooLong, read_bounded
 from gateway_adapters.circuit import Circuit, CircuitOpen
 from gateway_adapters.gateway import GatewayRefused, GatewayUnavailable
 from gateway_adapters.wire import JsonObject, Unreadable, read_object
@@ -164,7 +165,9 @@ class Outbound:
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:
-                body = await self._read_bounded(response)
+                body = await read_bounded(response, MAX_ANSWER_BYTES)
+        except BodyTooLong:
+            raise NoAnswer(f"{self._gateway}'s answer is too long.") from None
         except TimeoutError:
             raise NoAnswer(f"{self._gateway} did not answer in time.") from None
         except aiohttp.ClientError:
@@ -176,14 +179,6 @@ class Outbound:
             message = f"{self._gateway} refused the request with HTTP status {response.status}."
             raise GatewayRefused(told or message, response.status, content)
         return Answer(response.status, response.headers, content, body)
-
-    async def _read_bounded(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                raise NoAnswer(f"{self._gateway}'s answer is too long.")
-        return bytes(body)
 
     def _check_status(self, response: aiohttp.ClientResponse) -> None:
         """Let pass success, and refusals that say why."""

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
 from gateway_adapters.apple_pay.errors import CannotDecrypt, Malformed
 from gateway_adapters.apple_pay.payment_token import MAX_TOKEN_BYTES, VerifiedToken
-from gateway_adapters.apple_pay.wire import JsonObject, member, read_object
+from gateway_adapters.apple_pay.wire import member, read_object
+from gateway_adapters.wire import JsonObject
 from server.ledger.money import MAX_AMOUNT_MINOR_UNITS
 
 _KEY_BYTES: Final = 32

@@ -26,6 +26,7 @@ from gateway_adapters.apple_pay.errors import (
     ValidationUrlRefused,
 )
 from gateway_adapters.apple_pay.wire import read_object
+from gateway_adapters.bounded_body import BodyTooLong, read_bounded
 
 PRODUCTION_HOSTS: Final = frozenset(
     {
@@ -131,7 +132,9 @@ async def request_merchant_session(
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
         ) as response:
-            body = await _read_bounded(response)
+            body = await read_bounded(response, MAX_SESSION_BYTES)
+    except BodyTooLong:
+        raise SessionUnavailable("Apple's answer is too long.") from None
     except TimeoutError:
         raise SessionUnavailable("Apple did not answer in time.") from None
     except aiohttp.ClientError:
@@ -151,15 +154,6 @@ def session_url(validation_url: str, allowed_hosts: Collection[str] = PRODUCTION
     if found is None or found["host"] not in allowed_hosts:
         raise ValidationUrlRefused("The validation URL is not one of Apple's.")
     return f"https://{found['host']}{_PATH}"
-
-
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_SESSION_BYTES:
-            raise SessionUnavailable("Apple's answer is too long.")
-    return bytes(body)
 
 
 def _session(status: int, body: bytes, now_ms: int) -> MerchantSession:

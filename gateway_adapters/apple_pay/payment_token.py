@@ -31,7 +31,8 @@ from gateway_adapters.apple_pay.errors import (
     WrongRecipient,
 )
 from gateway_adapters.apple_pay.merchant_key import MerchantKey
-from gateway_adapters.apple_pay.wire import JsonObject, base64_of, hex_of, member, read_object
+from gateway_adapters.apple_pay.wire import base64_of, hex_of, member, read_object
+from gateway_adapters.wire import JsonObject
 
 VERSION: Final = "EC_v1"
 

@@ -1,19 +1,13 @@
-"""Apple's JSON, read with suspicion: a value is what the documentation says, or Malformed.
+"""Apple's JSON, read with suspicion: a value is what the documentation says, or Malformed."""
 
-A token is verified here and then forwarded as it came. A key that appears twice could be read one
-way here and another way there; so it is refused, as RFC 8259 section 4 allows.
-"""
-
-import base64
-import binascii
-import json
 import re
-from collections.abc import Mapping
-from typing import Final, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
+from gateway_adapters import wire
 from gateway_adapters.apple_pay.errors import Malformed
-
-JsonObject = Mapping[str, object]
+from gateway_adapters.wire import JsonObject, Unreadable
 
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _DIGITS_PER_BYTE: Final = 2
@@ -25,19 +19,8 @@ def read_object(content: bytes, what: str, max_length: int) -> JsonObject:
     Raises:
         Malformed: it is something else, too long, too deep, or names a key twice.
     """
-    if len(content) > max_length:
-        raise Malformed(f"{what} is too long.")
-    try:
-        found = json.loads(
-            content.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_repeated_keys,
-        )
-    except (ValueError, RecursionError):
-        raise Malformed(f"{what} is not JSON.") from None
-    if not isinstance(found, dict):
-        raise Malformed(f"{what} is not an object.")
-    return found
+    with _as_documented():
+        return wire.read_signed_object(content, what, max_length)
 
 
 def member(content: JsonObject, name: str) -> JsonObject:
@@ -46,10 +29,8 @@ def member(content: JsonObject, name: str) -> JsonObject:
     Raises:
         Malformed.
     """
-    found = content.get(name)
-    if not isinstance(found, dict):
-        raise Malformed(f"`{name}` is not an object.")
-    return found
+    with _as_documented():
+        return wire.member(content, name)
 
 
 def base64_of(content: JsonObject, name: str) -> bytes:
@@ -58,13 +39,8 @@ def base64_of(content: JsonObject, name: str) -> bytes:
     Raises:
         Malformed.
     """
-    found = content.get(name)
-    if not isinstance(found, str) or not found.isascii():
-        raise Malformed(f"`{name}` is not base64.")
-    try:
-        return base64.b64decode(found, validate=True)
-    except binascii.Error:
-        raise Malformed(f"`{name}` is not base64.") from None
+    with _as_documented():
+        return wire.decode_base64(content.get(name), f"`{name}`")
 
 
 def hex_of(content: JsonObject, name: str, length_bytes: int) -> bytes:
@@ -83,12 +59,9 @@ def hex_of(content: JsonObject, name: str, length_bytes: int) -> bytes:
     return bytes.fromhex(found)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError
-    return found
+@contextmanager
+def _as_documented() -> Iterator[None]:
+    try:
+        yield
+    except Unreadable as error:
+        raise Malformed(str(error)) from None

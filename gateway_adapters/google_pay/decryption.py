@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from gateway_adapters.google_pay.errors import CannotDecrypt, Expired, Malformed, WrongRecipient
 from gateway_adapters.google_pay.payment_token import EncryptedMessage, VerifiedToken
 from gateway_adapters.google_pay.wire import (
-    JsonObject,
     member,
     read_object,
     text_of,
     time_ms_of,
 )
+from gateway_adapters.wire import JsonObject
 
 MAX_PRIVATE_KEYS: Final = 8
 """The current key and those that it replaces; each is tried."""

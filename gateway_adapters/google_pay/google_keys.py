@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from gateway_adapters.bounded_body import BodyTooLong, read_bounded
 from gateway_adapters.google_pay.errors import KeysUnavailable, KeyUnknown, Malformed
 from gateway_adapters.google_pay.root_keys import MAX_KEY_LIST_BYTES, RootKey, read_root_keys
 from gateway_adapters.outbound import is_this_machine
@@ -170,21 +171,14 @@ class GoogleKeys:
             ) as response:
                 if response.status != HTTPStatus.OK:
                     raise KeysUnavailable(f"Google answered with HTTP status {response.status}.")
-                body = await _read_bounded(response)
+                body = await read_bounded(response, MAX_KEY_LIST_BYTES)
+        except BodyTooLong:
+            raise KeysUnavailable("Google's answer is too long.") from None
         except TimeoutError:
             raise KeysUnavailable("Google did not answer in time.") from None
         except aiohttp.ClientError:
             raise KeysUnavailable("Google cannot be reached.") from None
         return body, _fresh_ms(response.headers.get("Cache-Control", ""))
-
-
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_KEY_LIST_BYTES:
-            raise KeysUnavailable("Google's answer is too long.")
-    return bytes(body)
 
 
 def _fresh_ms(cache_control: str) -> int:

@@ -12,7 +12,8 @@ from typing import Final
 from gateway_adapters.google_pay.errors import Expired, Malformed
 from gateway_adapters.google_pay.root_keys import SIGNING_ONLY_VERSION, RootKey
 from gateway_adapters.google_pay.signed_message import verify_signed_message
-from gateway_adapters.google_pay.wire import JsonObject, is_unicode, read_object, time_ms_of
+from gateway_adapters.google_pay.wire import is_unicode, read_object, time_ms_of
+from gateway_adapters.wire import JsonObject
 
 SENDER: Final = "GooglePayPasses"
 """Who signs callbacks."""

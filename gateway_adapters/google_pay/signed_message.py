@@ -23,7 +23,6 @@ from gateway_adapters.google_pay.errors import (
 )
 from gateway_adapters.google_pay.root_keys import RootKey
 from gateway_adapters.google_pay.wire import (
-    JsonObject,
     decode_base64,
     decode_public_key,
     member,
@@ -31,6 +30,7 @@ from gateway_adapters.google_pay.wire import (
     text_of,
     time_ms_of,
 )
+from gateway_adapters.wire import JsonObject
 
 MAX_RECIPIENTS: Final = 8
 """Names that this service goes by; each is tried on each message."""

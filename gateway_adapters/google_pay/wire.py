@@ -1,22 +1,16 @@
-"""Google's JSON, read with suspicion: a value is what the documentation says, or Malformed.
+"""Google's JSON, read with suspicion: a value is what the documentation says, or Malformed."""
 
-A token is verified here and then forwarded as it came. A key that appears twice could be read one
-way here and another way there; so it is refused, as RFC 8259 section 4 allows.
-"""
-
-import base64
-import binascii
-import json
-from collections.abc import Mapping
-from typing import Final, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from gateway_adapters import wire
 from gateway_adapters.google_pay.errors import Malformed
-
-JsonObject = Mapping[str, object]
+from gateway_adapters.wire import JsonObject, Unreadable
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024
 """A payment token has about 1.5 KiB."""
@@ -32,18 +26,8 @@ def read_object(content: bytes | str, what: str, max_length: int = MAX_MESSAGE_B
     Raises:
         Malformed: it is something else, too long, too deep, or names a key twice.
     """
-    if len(content) > max_length:
-        raise Malformed(f"{what} is too long.")
-    try:
-        text = content if isinstance(content, str) else content.decode("utf-8")
-        found = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys
-        )
-    except (ValueError, RecursionError):
-        raise Malformed(f"{what} is not JSON.") from None
-    if not isinstance(found, dict):
-        raise Malformed(f"{what} is not an object.")
-    return found
+    with _as_documented():
+        return wire.read_signed_object(content, what, max_length)
 
 
 def member(content: JsonObject, name: str) -> JsonObject:
@@ -52,10 +36,8 @@ def member(content: JsonObject, name: str) -> JsonObject:
     Raises:
         Malformed.
     """
-    found = content.get(name)
-    if not isinstance(found, dict):
-        raise Malformed(f"`{name}` is not an object.")
-    return found
+    with _as_documented():
+        return wire.member(content, name)
 
 
 def text_of(content: JsonObject, name: str) -> str:
@@ -91,12 +73,8 @@ def decode_base64(value: object, what: str) -> bytes:
     Raises:
         Malformed.
     """
-    if not isinstance(value, str) or not value.isascii():
-        raise Malformed(f"{what} is not base64.")
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error:
-        raise Malformed(f"{what} is not base64.") from None
+    with _as_documented():
+        return wire.decode_base64(value, what)
 
 
 def decode_public_key(value: object, what: str) -> ec.EllipticCurvePublicKey:
@@ -123,12 +101,9 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError
-    return found
+@contextmanager
+def _as_documented() -> Iterator[None]:
+    try:
+        yield
+    except Unreadable as error:
+        raise Malformed(str(error)) from None

@@ -28,6 +28,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 from yarl import URL
 
+from gateway_adapters.bounded_body import BodyTooLong, read_bounded
 from gateway_adapters.gateway import GatewayUnavailable, SignatureInvalid
 from gateway_adapters.paypal.settings import PaypalSettings
 from gateway_adapters.single_flight import SingleFlight
@@ -125,7 +126,9 @@ class Certificates:
                 ) as response,
             ):
                 _check_status(response.status)
-                return await _read_bounded(response)
+                return await read_bounded(response, MAX_BYTES)
+        except BodyTooLong:
+            raise SignatureInvalid("The webhook's certificate is too long.") from None
         except TimeoutError:
             raise GatewayUnavailable("PayPal's certificate did not come in time.") from None
         except aiohttp.ClientError:
@@ -179,15 +182,6 @@ def _check_status(status: int) -> None:
     if status in may_come_later or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise GatewayUnavailable(f"PayPal answered for its certificate with HTTP status {status}.")
     raise SignatureInvalid("There is no certificate at the webhook's certificate URL.")
-
-
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise SignatureInvalid("The webhook's certificate is too long.")
-    return bytes(body)
 
 
 def _roots(pem: bytes) -> list[x509.Certificate]:

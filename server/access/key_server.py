@@ -11,6 +11,7 @@ from typing import Final, Self
 import aiohttp
 import structlog
 
+from gateway_adapters.bounded_body import BodyTooLong, read_bounded
 from server.access.trust import VerificationKey, published_keys
 from server.access.watched_files import RenewalObserver, Unusable
 
@@ -121,7 +122,6 @@ class KeyServer:
         self._observer.renewal_failed(WHAT)
 
     async def _get(self) -> bytes:
-        body = bytearray()
         try:
             async with self._session.get(
                 self._url,
@@ -133,15 +133,13 @@ class KeyServer:
             ) as response:
                 if response.status != HTTPStatus.OK:
                     raise Unusable(f"the key server answered with HTTP status {response.status}")
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_KEY_SET_BYTES:
-                        raise Unusable("the key server's answer is too long")
+                return await read_bounded(response, MAX_KEY_SET_BYTES)
+        except BodyTooLong:
+            raise Unusable("the key server's answer is too long") from None
         except TimeoutError:
             raise Unusable("the key server did not answer in time") from None
         except aiohttp.ClientError:
             raise Unusable("the key server cannot be reached") from None
-        return bytes(body)
 
 
 def _parsed(body: bytes) -> object:

@@ -1,13 +1,46 @@
-"""`wallet-payment` run within the test's process: quick, and with nothing but what it is given."""
+"""`wallet-payment` as a process of its own, or within the test's, which is quicker."""
 
 import asyncio
 import io
 import os
+import sys
+from collections.abc import Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from server.cli.main import main
+
+BIN = Path(sys.executable).parent
+"""Where the commands of the environment that runs the tests are."""
+_NOTHING: Mapping[str, str] = {}
+
+
+async def start(
+    *arguments: str, environment: Mapping[str, str] = _NOTHING, **options: Any
+) -> asyncio.subprocess.Process:
+    """Start `wallet-payment` as a process of its own; `options` are of the subprocess."""
+    return await asyncio.create_subprocess_exec(
+        *(str(BIN / "wallet-payment"), *arguments),
+        env={"PATH": os.environ["PATH"], **environment},
+        **options,
+    )
+
+
+async def run(
+    *arguments: str, environment: Mapping[str, str] = _NOTHING, status: int | None = 0
+) -> tuple[str, str]:
+    """Run `wallet-payment` as a process; return what it prints and what it complains.
+
+    It has to end with `status`, unless that is None.
+    """
+    pipe = asyncio.subprocess.PIPE
+    process = await start(*arguments, environment=environment, stdout=pipe, stderr=pipe)
+    output, errors = (text.decode() for text in await process.communicate())
+    assert status is None or process.returncode == status, errors + output
+    assert "Traceback" not in errors
+    return output, errors
 
 
 async def run_in_process(

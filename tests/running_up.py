@@ -4,14 +4,14 @@ import asyncio
 import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from command_line import BIN, start
+
 ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ async def running_up(data_dir: Path) -> AsyncIterator[Up]:
         "WALLET_METRICS_ADDRESS": any_port,
         "WALLET_SANDBOX_ADDRESS": any_port,
     }
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), "up"),
-        env=environment,
+    process = await start(
+        "up",
+        environment=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

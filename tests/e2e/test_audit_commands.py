@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
 from motor.motor_asyncio import AsyncIOMotorClient
 
+import command_line
 from harness import (
     IMPATIENT,
     bearer,
@@ -27,31 +25,23 @@ from harness import (
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
 
-BIN = Path(sys.executable).parent
 SECRET = "secret-of-nobody-else"
 
 
 async def audit(uri: str, *arguments: str, status: int = 0) -> str:
     """Run `wallet-payment audit`; return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), "audit", *arguments),
-        env={"PATH": os.environ["PATH"], "WALLET_MONGODB_URI": uri},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == status, (output + errors).decode()
-    return output.decode()
+    environment = {"WALLET_MONGODB_URI": uri}
+    output, _ = await command_line.run("audit", *arguments, environment=environment, status=status)
+    return output
 
 
 @asynccontextmanager
 async def serving(uri: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Any]]:
     """Run `wallet-payment serve` as long as the context lasts; give it and a stub."""
     address = f"127.0.0.1:{free_port()}"
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), "serve"),
-        env={
-            "PATH": os.environ["PATH"],
+    process = await command_line.start(
+        "serve",
+        environment={
             "WALLET_MONGODB_URI": uri,
             "WALLET_GRPC_ADDRESS": address,
             "WALLET_METRICS_ADDRESS": "127.0.0.1:0",

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import signal
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bulk_books import write_bulk_books
-from command_line import run_in_process
+from command_line import run_in_process, start
 from harness import eventually, unique, with_database
 from written_books import DAY_MS, START_MS, Names, WrittenBooks, written_books
 
-BIN = Path(sys.executable).parent
 FIRST, SECOND, THIRD = "2023-11-14", "2023-11-15", "2023-11-16"
 
 
@@ -43,7 +41,6 @@ class Operator:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (folder / "seal-key.pem").write_bytes(pem)
         self.environment = {
-            "PATH": os.environ["PATH"],
             "WALLET_MONGODB_URI": books.uri,
             "WALLET_SEAL_KEY": f"@{folder / 'seal-key.pem'}",
         }
@@ -59,12 +56,8 @@ class Operator:
 
     async def start(self, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
         """Start `wallet-payment books` as a process of its own."""
-        return await asyncio.create_subprocess_exec(
-            *(str(BIN / "wallet-payment"), "books", *arguments),
-            env=self.environment | {"TERM": "xterm"},
-            cwd=self.folder,
-            **options,
-        )
+        environment = self.environment | {"TERM": "xterm"}
+        return await start("books", *arguments, environment=environment, cwd=self.folder, **options)
 
     async def interrupted_proof(self) -> tuple[int | None, bytes, bytes]:
         """Press Ctrl-C once a proof has kept how far it is; return its status and what it says."""

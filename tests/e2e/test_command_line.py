@@ -1,34 +1,14 @@
 """The command line as its users meet it: settings, tokens, refusals, the books, the demo."""
 
-import asyncio
 import json
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from bson import Int64
 
+from command_line import run
 from harness import Harness
-
-BIN = Path(sys.executable).parent
-
-
-async def run(
-    *arguments: str, environment: dict[str, str] | None = None, status: int = 0
-) -> tuple[str, str]:
-    """Run `wallet-payment`; return what it prints and what it complains."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), *arguments),
-        env={"PATH": os.environ["PATH"], **(environment or {})},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == status, errors.decode()
-    return output.decode(), errors.decode()
 
 
 def serving(**changes: str) -> dict[str, str]:

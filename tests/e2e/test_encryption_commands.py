@@ -1,35 +1,21 @@
 """`wallet-payment encryption`: a key is made, everything is encrypted, a missing key is told."""
 
-import asyncio
 import json
-import os
 import re
-import sys
-from pathlib import Path
 
 from bson import Binary
 
+import command_line
 from harness import Harness, event_of, payment_of, running_harness, unique, with_database
-
-BIN = Path(sys.executable).parent
 
 
 async def run(harness: Harness, *arguments: str, keys: str = "", status: int = 0) -> str:
     """Run `wallet-payment` on the database of the harness; return all that it says."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), *arguments),
-        env={
-            "PATH": os.environ["PATH"],
-            "WALLET_MONGODB_URI": harness.settings.mongodb_uri.get_secret_value(),
-            "WALLET_ENCRYPTION_KEYS": keys,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = (text.decode() for text in await process.communicate())
-    assert process.returncode == status, errors + output
-    assert "Traceback" not in errors
-    return output + errors
+    environment = {
+        "WALLET_MONGODB_URI": harness.settings.mongodb_uri.get_secret_value(),
+        "WALLET_ENCRYPTION_KEYS": keys,
+    }
+    return "".join(await command_line.run(*arguments, environment=environment, status=status))
 
 
 async def test_what_is_plain_is_encrypted_and_opens_with_its_key_alone(

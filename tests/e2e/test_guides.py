@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from command_line import BIN
 from harness import unique, with_database
 from pasted import blocks_of
-from running_up import BIN, ROOT, Up, running_up
+from running_up import ROOT, Up, running_up
 from written_books import DAY_MS, START_MS, written_books
 
 FLAGS = re.MULTILINE | re.DOTALL

@@ -5,14 +5,13 @@ import base64
 import hashlib
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command_line import run_in_process
+from command_line import run_in_process, start
 from harness import eventually, unique, with_database
 from server.ledger.commands import RecordEvent
 from server.ledger.money import Money
@@ -26,7 +25,6 @@ from server.ledger.records import (
 from server.store import schema
 from written_books import START_MS, WrittenBooks, written_books
 
-BIN = Path(sys.executable).parent
 HEADER = "customer_id,currency_code,minor_units"
 OPTIONS = ("--system", "old-shop", "--why", "we move in", "--by", "asha")
 
@@ -163,10 +161,9 @@ async def test_two_at_once_bring_each_balance_in_once(migration: Migration) -> N
 
     reports = await asyncio.gather(
         *(
-            asyncio.create_subprocess_exec(
-                *(str(BIN / "wallet-payment"), "import", "wallets", str(migration.file)),
-                *(*OPTIONS, "--apply"),
-                env=migration.environment,
+            start(
+                *("import", "wallets", str(migration.file), *OPTIONS, "--apply"),
+                environment=migration.environment,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
             )
@@ -184,10 +181,9 @@ async def test_what_is_killed_is_gone_on_with_by_the_same_command(migration: Mig
     documents = [{"_id": f"{unique('many')}-{number}"} for number in range(1_500)]
     await migration.books.database[schema.CUSTOMERS].insert_many(documents)
     migration.write(*((document["_id"], "INR", 3) for document in documents))
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), "import", "wallets", str(migration.file)),
-        *(*OPTIONS, "--apply"),
-        env=migration.environment,
+    process = await start(
+        *("import", "wallets", str(migration.file), *OPTIONS, "--apply"),
+        environment=migration.environment,
         stderr=asyncio.subprocess.DEVNULL,
     )
 

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from command_line import run
 from pasted import blocks_of
-from running_up import BIN, ROOT, Up, running_up
+from running_up import ROOT, Up, running_up
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +114,9 @@ async def test_metrics_count_calls(up: Up) -> None:
 
 async def test_a_second_up_on_the_same_folder_says_what_to_do(up: Up) -> None:
     """The folder's MongoDB is in use: the error names the setting to change."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), "up"),
-        env=up.environment,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await process.communicate()
+    _, errors = await run("up", environment=up.environment, status=2)
 
-    assert process.returncode == 2
-    assert "WALLET_DATA_DIR" in errors.decode()
+    assert "WALLET_DATA_DIR" in errors
 
 
 async def test_up_stops_cleanly_on_ctrl_c_and_keeps_its_data(up: Up) -> None:

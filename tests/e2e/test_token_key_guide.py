@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from command_line import BIN
 from harness import Harness
 from key_bench import trusting
-from running_up import BIN, ROOT
+from running_up import ROOT
 
 GUIDE = (ROOT / "docs/guides/rotate-token-keys.md").read_text()
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -1,7 +1,6 @@
 """Two releases at work on one database: what a rolling upgrade, and the way back, come to."""
 
 import asyncio
-import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from command_line import BIN, run
 from harness import (
     Harness,
     bearer,
@@ -21,7 +21,6 @@ from harness import (
 )
 from payment_load import serving
 from previous_release import previous_release
-from running_up import BIN
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 from wallet_payment.v1 import wallet_payment_service_pb2_grpc as service_grpc
@@ -96,15 +95,9 @@ async def previous_server(uri: str, release: str, **settings: Any) -> AsyncItera
 
 async def prove_books(uri: str, release: str) -> str:
     """Prove the books by the release before."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), "books", "verify"),
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": release, "WALLET_MONGODB_URI": uri},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
-    return output.decode()
+    environment = {"PYTHONPATH": release, "WALLET_MONGODB_URI": uri}
+    output, _ = await run("books", "verify", environment=environment)
+    return output
 
 
 def test_the_release_before_is_another_one(release: str) -> None:

@@ -1,17 +1,13 @@
 """`wallet-payment wallet`: an operator freezes a wallet, sets a tier, and sees who did what."""
 
-import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
+from command_line import run
 from harness import Harness, refusal_of, running_harness, with_database
 
-BIN = Path(sys.executable).parent
 LIMITS = json.dumps(
     {"default": {"INR": {"daily_spend": 100}}, "verified": {"INR": {"daily_spend": 1_000}}}
 )
@@ -27,20 +23,11 @@ async def limited(mongodb_uri: str) -> AsyncIterator[Harness]:
 
 async def wallet(harness: Harness, *arguments: str, status: int = 0) -> str:
     """Run `wallet-payment wallet` on the database of the harness; return all that it says."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), "wallet", *arguments),
-        env={
-            "PATH": os.environ["PATH"],
-            "WALLET_MONGODB_URI": harness.settings.mongodb_uri.get_secret_value(),
-            "WALLET_LIMITS": LIMITS,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = (text.decode() for text in await process.communicate())
-    assert process.returncode == status, errors + output
-    assert "Traceback" not in errors
-    return output + errors
+    environment = {
+        "WALLET_MONGODB_URI": harness.settings.mongodb_uri.get_secret_value(),
+        "WALLET_LIMITS": LIMITS,
+    }
+    return "".join(await run("wallet", *arguments, environment=environment, status=status))
 
 
 async def test_a_wallet_is_frozen_and_thawed_with_who_and_why(limited: Harness) -> None:

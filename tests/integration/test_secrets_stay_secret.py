@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-import os
 import re
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from command_line import start
 from harness import (
     bearer,
     event_of,
@@ -26,7 +24,6 @@ from server.config import Settings, SettingsError, load_settings
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
 MARKER = "zq9marker"
-BIN = Path(sys.executable).parent
 
 
 def secret_settings() -> list[str]:
@@ -155,15 +152,14 @@ def test_what_is_wrong_with_a_setting_is_said_without_its_value(name: str) -> No
 async def test_commands_print_no_secret(command: tuple[str, ...]) -> None:
     """What a command prints and complains about, while nothing can be reached, has no marker."""
     environment = accepted() | {
-        "PATH": os.environ["PATH"],
         "WALLET_LOG_LEVEL": "debug",
         "WALLET_GRPC_ADDRESS": "127.0.0.1:0",
         "WALLET_SIDECAR_ADDRESS": "127.0.0.1:0",
         "WALLET_METRICS_ADDRESS": "127.0.0.1:0",
     }
-    process = await asyncio.create_subprocess_exec(
-        *(str(BIN / "wallet-payment"), *command),
-        env=environment,
+    process = await start(
+        *command,
+        environment=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -508,21 +508,25 @@ async def test_refused_calls_are_audited_whoever_makes_them(harness: Harness) ->
 async def test_a_webhook_is_audited_with_who_sent_it(harness: Harness) -> None:
     """The sidecar says from where it got it; nobody else is believed."""
     body = event_of("payment.captured", {"id": gateway_id("pay"), "order_id": unique("order")})
-    status, _ = await harness.deliver(body, X_Razorpay_Signature="0" * 64)
-    assert status == 401
+    url = f"{harness.sidecar_url}/webhooks/razorpay"
+    headers = {"Content-Type": "application/json", "X-Razorpay-Signature": "0" * 64}
+    async with harness.http.post(url, data=body, headers=headers) as answer:
+        assert answer.status == 401
+        correlation_id = answer.headers["X-Correlation-Id"]
     caller = unique("caller")
     metadata = (*bearer(token(sub=caller)), ("x-webhook-sender", "192.0.2.1"))
     request = service.GetStatusRequest(customer_id=unique("customer"))
     await refusal_of(harness.call("GetStatus", request, metadata=metadata))
 
-    async def written() -> list[str] | None:
-        query = {"$or": [{"reason": "SIGNATURE_INVALID"}, {"caller": caller}]}
+    async def written() -> list[Any] | None:
+        query = {"$or": [{"correlation_id": correlation_id}, {"caller": caller}]}
         found = await harness.database.integration_logs.find(query).sort("_id").to_list(None)
-        return [one["peer"] for one in found] if len(found) >= 2 else None
+        return found if len(found) == 2 else None
 
-    peers = await eventually(written)
-    assert any(peer.endswith(" for 127.0.0.1") for peer in peers)
-    assert not any("192.0.2.1" in peer for peer in peers)
+    webhook, call = await eventually(written)
+    assert webhook["reason"] == "SIGNATURE_INVALID"
+    assert webhook["peer"].endswith(" for 127.0.0.1")
+    assert "192.0.2.1" not in call["peer"]
 
 
 async def test_the_services_own_audit_is_proven(harness: Harness) -> None:

@@ -21,6 +21,7 @@ class Up:
     process: asyncio.subprocess.Process
     environment: dict[str, str]
     addresses: dict[str, str]
+    printed: str
 
     async def paste(self, script: str) -> str:
         """Run a script in bash, with this environment's addresses; return what it prints."""
@@ -80,6 +81,7 @@ async def running_up(data_dir: Path) -> AsyncIterator[Up]:
                 "http://127.0.0.1:9464/metrics": found["metrics"],
                 "http://127.0.0.1:8090": found["sandbox gateway"],
             },
+            printed,
         )
     finally:
         if process.returncode is None:

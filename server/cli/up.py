@@ -1,6 +1,8 @@
 """`wallet-payment up`: everything on one machine, for development."""
 
 import asyncio
+import sys
+from pathlib import Path
 
 import click
 
@@ -34,6 +36,7 @@ def up() -> None:
 def _welcome(environment: Environment) -> str:
     order, customer, amount = ORDERS[0]
     grpc_address = environment.grpc_address
+    commands = Path(sys.executable).parent
     call = 'grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d'
     method = f"{grpc_address} wallet_payment.v1.WalletPaymentService"
     return f"""
@@ -48,7 +51,8 @@ wallet-payment is up, for development
 
 Paste in another shell, here:
 
-  export PATH="$PWD/.venv/bin:$PATH" TOKEN=$(.venv/bin/wallet-payment token)
+  export PATH="{commands}:$PATH"
+  export TOKEN=$(wallet-payment token)
   {call} '{{"customer_id": "{customer}"}}' \\
     {method}/GetStatus
 

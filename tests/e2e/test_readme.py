@@ -5,6 +5,7 @@ import base64
 import re
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,15 @@ async def test_each_line_of_the_page_on_the_command_line_works_when_pasted(up: U
     assert output.count("takes the credentials") == 3
     assert "problem  " not in output
     assert "_wallet_payment_completion wallet-payment" in output
+
+
+async def test_what_up_prints_works_when_pasted_anywhere(up: Up, tmp_path: Path) -> None:
+    """Its lines find the commands of the environment it runs in, from any folder."""
+    lines = up.printed.partition("Paste in another shell, here:")[2].partition("Ctrl-C")[0]
+
+    output = await up.paste(f"PATH=/usr/bin:/bin\ncd {tmp_path}\n{lines}")
+
+    assert '"customer_id": "customer-1"' in output
 
 
 async def test_grpcurl_lists_and_describes(up: Up) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -99,7 +100,7 @@ async def test_what_up_prints_works_when_pasted_anywhere(up: Up, tmp_path: Path)
 
     output = await up.paste(f"PATH=/usr/bin:/bin\ncd {tmp_path}\n{lines}")
 
-    assert '"customer_id": "customer-1"' in output
+    assert isinstance(json.loads(output), dict)
 
 
 async def test_grpcurl_lists_and_describes(up: Up) -> None:

@@ -101,19 +101,10 @@ async def running_server(
         session = await resources.enter_async_context(
             guarded_session(outbound_hosts(settings), *([tracing.outbound()] if tracing else []))
         )
-        committer = await resources.enter_async_context(
-            Committer(
-                LedgerStore(database, encryption),
-                metrics,
-                commit_settings(settings),
-                limits=settings.wallet_limits(),
-                tracing=tracing,
-            )
+        store = LedgerStore(database, encryption)
+        submitter = await resources.enter_async_context(
+            _commit_path(settings, store, metrics, tracing, place)
         )
-        metrics.watch_queues(committer.queues, settings.commit_max_queue)
-        submitter: Submitter = committer
-        if place is not None:
-            submitter = await resources.enter_async_context(SharedCommitter(committer, place))
         queries = MongoQueries(database, encryption)
         feed = MongoEventFeed(database, settings.events_max_readers + 1, encryption)
         resources.callback(feed.close)
@@ -131,14 +122,8 @@ async def running_server(
             metrics.webhook_came,
         )
         resources.push_async_callback(topups.close)
-        metrics_socket = (
-            bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
-            if place is None
-            else bind_unix(place.metrics_socket)
-        )
-        metrics_address = address_of(metrics_socket)
-        await resources.enter_async_context(
-            http_server(metrics_runner(metrics.told), metrics_socket)
+        metrics_address = await resources.enter_async_context(
+            _served_metrics(settings, metrics, place)
         )
         files = await resources.enter_async_context(WatchedFiles(settings.reload_seconds, metrics))
         strangers = resources.enter_context(
@@ -215,6 +200,47 @@ async def running_server(
             yield RunningServer(rpc.address, metrics_address)
         finally:
             _log.info("stopping")
+
+
+@asynccontextmanager
+async def _commit_path(
+    settings: Settings,
+    store: LedgerStore,
+    metrics: Metrics,
+    tracing: "Tracing | None",
+    place: Place | None,
+) -> AsyncIterator[Submitter]:
+    """Run the lanes; workers on one port commit for each other."""
+    async with AsyncExitStack() as resources:
+        committer = await resources.enter_async_context(
+            Committer(
+                store,
+                metrics,
+                commit_settings(settings),
+                limits=settings.wallet_limits(),
+                tracing=tracing,
+            )
+        )
+        metrics.watch_queues(committer.queues, settings.commit_max_queue)
+        if place is None:
+            yield committer
+        else:
+            yield await resources.enter_async_context(SharedCommitter(committer, place))
+
+
+@asynccontextmanager
+async def _served_metrics(
+    settings: Settings, metrics: Metrics, place: Place | None
+) -> AsyncIterator[str]:
+    """Serve the metrics; give the address. A worker's are collected through a socket's file."""
+    socket = (
+        bind(settings.metrics_address, "WALLET_METRICS_ADDRESS")
+        if place is None
+        else bind_unix(place.metrics_socket)
+    )
+    address = address_of(socket)
+    async with http_server(metrics_runner(metrics.told), socket):
+        yield address
 
 
 def server_tls(

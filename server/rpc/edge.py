@@ -198,27 +198,12 @@ class _Edge:
         code = "CANCELLED"
         try:
             caller = await self.authenticator.authenticate(authorization, self.scope, context.peer)
-            if self.subject_names is not None:
-                self.subject_names.check(caller, context.auth_context())
-            # A token of one customer never uses up what another customer may call.
-            self.limits.check(caller.name, caller.customer_id or customer_id)
-            _check_audit(self.audit)
+            self._admit(caller, customer_id, context)
             if request is None:
                 _refuse_unreadable()
             check_customer(caller, request)
-            remaining: float | None = context.time_remaining()
-            timeout = None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
-            method = self.slot.method(self.method)
-            answer = method(request, Call(caller, correlation_id, timeout))
-            if self.stream is None:
-                response: Message | None = await answer
-            else:
-                response = None
-                await self.stream.write(
-                    answer,
-                    context,
-                    lambda: self.authenticator.authenticate(authorization, self.scope),
-                )
+            call = Call(caller, correlation_id, _timeout_seconds(context))
+            response = await self._answer(request, call, context, authorization)
             code = "OK"
         except asyncio.CancelledError:
             raise
@@ -258,15 +243,32 @@ class _Edge:
                     reason=refusal.reason,
                     correlation_id=correlation_id,
                 )
+            details = (_STATUS_DETAILS, refusal.status().SerializeToString())
             await context.abort(
-                refusal.code,
-                refusal.message,
-                (
-                    (_CORRELATION_ID, correlation_id),
-                    (_STATUS_DETAILS, refusal.status().SerializeToString()),
-                ),
+                refusal.code, refusal.message, ((_CORRELATION_ID, correlation_id), details)
             )
         return response
+
+    def _admit(self, caller: Caller, customer_id: str, context: Context) -> None:
+        """Refuse whoever has the wrong certificate or calls too often, and what is not audited."""
+        if self.subject_names is not None:
+            self.subject_names.check(caller, context.auth_context())
+        # A token of one customer never uses up what another customer may call.
+        self.limits.check(caller.name, caller.customer_id or customer_id)
+        _check_audit(self.audit)
+
+    async def _answer(
+        self, request: Message, call: Call, context: Context, authorization: str | None
+    ) -> Message | None:
+        """Have the method answer; None where it wrote its answers as a stream."""
+        answer = self.slot.method(self.method)(request, call)
+        if self.stream is None:
+            response: Message = await answer
+            return response
+        await self.stream.write(
+            answer, context, lambda: self.authenticator.authenticate(authorization, self.scope)
+        )
+        return None
 
     def _read(self, serialized: bytes) -> Message | None:
         """Read the request; None where it is none."""
@@ -274,6 +276,12 @@ class _Edge:
             return self.request_type.FromString(serialized)
         except DecodeError:
             return None
+
+
+def _timeout_seconds(context: Context) -> float | None:
+    """Return how long the method may take, so that its answer still comes in time."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else max(0.0, remaining - _ANSWER_MARGIN_SECONDS)
 
 
 def _refuse_unreadable() -> NoReturn:

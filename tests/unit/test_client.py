@@ -1,5 +1,6 @@
 """The Python client on grpcio-testing's fake channel: what it sends, raises and resumes."""
 
+import inspect
 import json
 import queue
 import threading
@@ -10,11 +11,20 @@ import grpc
 import grpc_testing
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from server.rpc.errors import STATUS_CODES, InvalidArgument, RetryLater, RpcError, Violation
-from wallet_payment.client import Client, Connection, WalletPaymentError, errors, money, new_key
+from wallet_payment.client import (
+    AsyncClient,
+    Client,
+    Connection,
+    WalletPaymentError,
+    errors,
+    money,
+    new_key,
+)
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
@@ -99,6 +109,58 @@ def test_a_payment_carries_its_key_and_a_fresh_token() -> None:
             amount=resources.Money(currency_code="INR", minor_units=25_000),
             idempotency_key=key,
         )
+
+
+CALLS: dict[str, Callable[[Client], Any]] = {
+    "InitiateTopup": lambda client: client.top_up(
+        "asha", money("INR", 1), gateway="razorpay", method="card", key="key"
+    ),
+    "VerifyTopup": lambda client: client.verify(service.VerifyTopupRequest()),
+    "CreateApplePaySession": lambda client: client.apple_pay_session(
+        service.CreateApplePaySessionRequest()
+    ),
+    "GetTopup": lambda client: client.topup("asha", "top_1"),
+    "PayWithWallet": lambda client: client.pay("asha", "order-1", money("INR", 1), key="key"),
+    "RefundToWallet": lambda client: client.refund("asha", "order-1", key="key"),
+    "GetStatus": lambda client: client.status("asha"),
+    "GetOrderPayment": lambda client: client.order_payment("asha", "order-1"),
+    "ListTransactions": lambda client: list(
+        client.transactions(service.ListTransactionsRequest(customer_id="asha"))
+    ),
+}
+
+
+def test_every_method_that_a_shop_calls_has_its_own() -> None:
+    """The contract's, but for the sidecar's; the stream has tests of its own."""
+    assert CALLS.keys() == set(SERVICE.methods_by_name) - {"WatchEvents", "ForwardWebhook"}
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_each_method_sends_the_request_of_its_rpc(method: str) -> None:
+    """Called by the client, and answered with the contract's empty response."""
+    conversation = Conversation()
+    answer = conversation.start(CALLS[method])
+
+    _, request, call = conversation.take_unary(method)
+    described = SERVICE.methods_by_name[method]
+    call.terminate(GetMessageClass(described.output_type)(), (), grpc.StatusCode.OK, "")
+
+    assert isinstance(request, GetMessageClass(described.input_type))
+    answer.value()
+
+
+def test_both_clients_offer_the_same() -> None:
+    """Method by method: the same parameters, defaults and docstring."""
+
+    def offered(client: type) -> dict[str, tuple[list[inspect.Parameter], str | None]]:
+        return {
+            name: (list(inspect.signature(method).parameters.values()), method.__doc__)
+            for name, method in vars(client).items()
+            if inspect.isfunction(method) and not name.startswith("_")
+        }
+
+    assert len(offered(Client)) == len(CALLS) + 1
+    assert offered(AsyncClient) == offered(Client)
 
 
 def test_every_reason_of_the_contract_has_its_exception() -> None:

@@ -86,6 +86,15 @@ class Client:
         response: service.VerifyTopupResponse = self._call(self._stub.VerifyTopup, request)
         return response
 
+    def apple_pay_session(
+        self, request: service.CreateApplePaySessionRequest
+    ) -> service.CreateApplePaySessionResponse:
+        """Get a session of Apple Pay's payment sheet, for the customer's page and nobody else."""
+        response: service.CreateApplePaySessionResponse = self._call(
+            self._stub.CreateApplePaySession, request
+        )
+        return response
+
     def topup(self, customer_id: str, topup_id: str) -> resources.Topup:
         """Return a top-up as recorded."""
         request = service.GetTopupRequest(customer_id=customer_id, topup_id=topup_id)

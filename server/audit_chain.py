@@ -1,9 +1,9 @@
 """The audit's hash chain: segments in one row, each with a chain of entries of one writer.
 
 A process that serves writes segments of its own, so that none waits for another. A segment's
-number is its place in the row; its head covers the head, or the end, of the one before it. Each
-entry covers the one before it in its segment, the first one the segment's head. An end says how
-many entries there are, and which is the last.
+number is its place in the row; its head covers the head, or the end, of the one before it, and the
+ends of others that no head before it covers. Each entry covers the one before it in its segment,
+the first one the segment's head. An end says how many entries there are, and which is the last.
 
 Digests are SHA-256 over a canonical JSON array: UTF-8, no white space, ASCII escapes, the fields in
 the order in which they stand here. Anyone can recompute them in any language.
@@ -33,10 +33,21 @@ class Segment:
     writer: str
     """The process that writes it, host:pid."""
     open_time_ms: int
+    ended: tuple[tuple[int, str], ...] = ()
+    """Segments that ended after the one behind them was opened: number, and the end's hash."""
 
     @property
     def hash(self) -> str:
         """What its first entry follows."""
+        if not self.ended:
+            return self.hash_without_ended
+        return _digest(
+            [self.number, self.previous_hash, self.writer, self.open_time_ms, self.ended]
+        )
+
+    @property
+    def hash_without_ended(self) -> str:
+        """What a release that knows nothing of `ended` takes for its hash."""
         return _digest([self.number, self.previous_hash, self.writer, self.open_time_ms])
 
 
@@ -122,13 +133,34 @@ def check_row(
             yield _missing_heads(first_missing, number - 1)
             continue
         else:
-            may_follow = {before.hash} | ({ends[number - 1].hash} if number - 1 in ends else set())
+            # Where a server of the release before opens a segment during an upgrade.
+            may_follow = {before.hash, before.hash_without_ended}
+            may_follow |= {ends[number - 1].hash} if number - 1 in ends else set()
         if segment.previous_hash not in may_follow:
             yield AuditDifference(
                 place_of(number),
                 "its head does not follow the segment before it: one of the two was altered, or "
                 "the end of the other was removed",
             )
+        for ended, end_hash in segment.ended:
+            if ended not in ends:
+                yield AuditDifference(place_of(ended), "the end of this segment was removed")
+            elif ends[ended].hash != end_hash:
+                yield AuditDifference(place_of(ended), "the end of this segment was altered")
+
+
+def uncovered(
+    segments: dict[int, Segment], ends: dict[int, SegmentEnd]
+) -> tuple[tuple[int, str], ...]:
+    """Return the ends that no head covers, but for the last segment's: the next head follows it."""
+    covered = {number for segment in segments.values() for number, _ in segment.ended}
+    covered |= {
+        number - 1
+        for number, segment in segments.items()
+        if number - 1 in ends and ends[number - 1].hash == segment.previous_hash
+    }
+    last = max(segments, default=0)
+    return tuple((number, ends[number].hash) for number in sorted(ends.keys() - covered - {last}))
 
 
 class SegmentCheck:

@@ -19,7 +19,6 @@ from bson.datetime_ms import DatetimeMS
 
 from server.audit import LOST, AuditEntry
 from server.audit_chain import (
-    GENESIS_HASH,
     ChainedEntry,
     Segment,
     SegmentEnd,
@@ -198,12 +197,13 @@ def _open_segment(database: BlockingDatabase) -> _Writing:
         WriteConflict: others were faster again and again, or the row does not end where it says.
     """
     for _ in range(_MAX_RACES):
-        number, previous_hash = MongoAuditRecords.last_of_row(database)
+        row = MongoAuditRecords.end_of_row(database)
         segment = Segment(
-            number + 1,
-            previous_hash or GENESIS_HASH,
+            row.number + 1,
+            row.hash,
             f"{socket.gethostname()}:{os.getpid()}",
             time.time_ns() // 1_000_000,
+            row.ended,
         )
         try:
             written(database, schema.AUDIT_SEGMENTS, "insert", [_segment_document(segment)])
@@ -248,12 +248,15 @@ def _entry_document(place: ChainedEntry) -> Document:
 
 
 def _segment_document(segment: Segment) -> Document:
-    return {
+    document: Document = {
         "_id": place_of(segment.number),
         "previous_hash": segment.previous_hash,
         "writer": segment.writer,
         "open_time_ms": Int64(segment.open_time_ms),
     }
+    if segment.ended:
+        document["ended"] = [[Int64(number), end_hash] for number, end_hash in segment.ended]
+    return document
 
 
 def _end_document(end: SegmentEnd) -> Document:

@@ -9,6 +9,7 @@ from bson.datetime_ms import DatetimeMS
 
 from server.audit import AuditEntry
 from server.audit_chain import (
+    GENESIS_HASH,
     AuditDifference,
     ChainedEntry,
     Segment,
@@ -16,11 +17,14 @@ from server.audit_chain import (
     SegmentEnd,
     check_row,
     place_of,
+    uncovered,
 )
 from server.store import schema
 from server.store.connection import BlockingDatabase, Database, Document, find, found, store_errors
 
 _BATCH: Final = 1_000
+_RECENT: Final = 1_000
+"""Heads and ends that a new segment looks at for ends that it has to cover."""
 _END: Final = ":end"
 _FROM_TEXT: Final = {"$gt": ""}
 """Entries of the chain have texts as their ids; those of earlier releases had none of a chain."""
@@ -164,35 +168,41 @@ class MongoAuditRecords:
         self, segments: dict[int, Segment], ends: dict[int, SegmentEnd]
     ) -> list[AuditDifference]:
         """Read the heads and the ends of all segments; return those that cannot be read."""
-        unreadable = []
-        for document in await find(
-            self._database, schema.AUDIT_SEGMENTS, {"_id": _FROM_TEXT}, sort={"_id": 1}
-        ):
-            try:
-                if document["_id"].endswith(_END):
-                    end = _end(document)
-                    ends[end.number] = end
-                else:
-                    segment = _segment(document)
-                    segments[segment.number] = segment
-            except (KeyError, ValueError, TypeError):
-                unreadable.append(AuditDifference(str(document["_id"]), "it cannot be read"))
-        return unreadable
+        # Newest first: the ends that a head covers were there before it, and are read after it.
+        documents = await find(
+            self._database, schema.AUDIT_SEGMENTS, {"_id": _FROM_TEXT}, sort={"_id": -1}
+        )
+        return [
+            AuditDifference(place, "it cannot be read")
+            for place in _sorted_into(segments, ends, documents)
+        ]
 
     @staticmethod
-    def last_of_row(database: BlockingDatabase) -> tuple[int, str]:
-        """Return the number of the last segment and the hash to follow; 0 and "" without one."""
-        last = found(
-            database, schema.AUDIT_SEGMENTS, {"_id": _FROM_TEXT}, sort={"_id": -1}, limit=1
+    def end_of_row(database: BlockingDatabase) -> "EndOfRow":
+        """Return what the next segment has to follow and to cover."""
+        documents = found(
+            database, schema.AUDIT_SEGMENTS, {"_id": _FROM_TEXT}, sort={"_id": -1}, limit=_RECENT
         )
-        if not last:
-            return 0, ""
-        [document] = last
-        if document["_id"].endswith(_END):
-            end = _end(document)
-            return end.number, end.hash
-        segment = _segment(document)
-        return segment.number, segment.hash
+        if not documents:
+            return EndOfRow(0, GENESIS_HASH, ())
+        is_end = documents[0]["_id"].endswith(_END)
+        last = _end(documents[0]) if is_end else _segment(documents[0])
+        segments: dict[int, Segment] = {}
+        ends: dict[int, SegmentEnd] = {}
+        _sorted_into(segments, ends, documents)
+        return EndOfRow(last.number, last.hash, uncovered(segments, ends))
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRow:
+    """Where the row of segments ends."""
+
+    number: int
+    """That of the last segment; 0 where there is none."""
+    hash: str
+    """Of its end, or of its head while it has none."""
+    ended: tuple[tuple[int, str], ...]
+    """Ends that no head covers yet."""
 
 
 class _Unknown:
@@ -219,12 +229,31 @@ def _without_head(number: int) -> AuditDifference:
     return AuditDifference(place_of(number), "it has entries, and no head")
 
 
+def _sorted_into(
+    segments: dict[int, Segment], ends: dict[int, SegmentEnd], documents: list[Document]
+) -> list[str]:
+    """Read heads and ends, each into its own; return the ids of those that cannot be read."""
+    unreadable = []
+    for document in documents:
+        try:
+            if document["_id"].endswith(_END):
+                end = _end(document)
+                ends[end.number] = end
+            else:
+                segment = _segment(document)
+                segments[segment.number] = segment
+        except (KeyError, ValueError, TypeError):
+            unreadable.append(str(document["_id"]))
+    return unreadable
+
+
 def _segment(document: Document) -> Segment:
     return Segment(
         int(document["_id"]),
         document["previous_hash"],
         document["writer"],
         int(document["open_time_ms"]),
+        tuple((int(number), str(end_hash)) for number, end_hash in document.get("ended", ())),
     )
 
 

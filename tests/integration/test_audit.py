@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from bson import Int64
 from bson.datetime_ms import DatetimeMS
 
 from harness import (
@@ -26,7 +27,7 @@ from harness import (
     with_database,
 )
 from server.audit import LOST, AuditEntry
-from server.audit_chain import AuditDifference, entry_hash
+from server.audit_chain import AuditDifference, Segment, entry_hash
 from server.commit.port import StoreUnavailable
 from server.metrics import Metrics
 from server.store import audit_log, connection, schema
@@ -203,6 +204,102 @@ async def test_what_is_done_to_the_audit_is_found_where_it_was_done(
     assert set(places) <= {one.place for one in found}
     others = {one.place for one in found} - set(places)
     assert others <= {"00000001:00000004", "00000001:00000005", "00000001:00000006"}
+
+
+async def write_side_by_side(database: Database) -> None:
+    """Write segment 1, which ends after 2 was opened, 2, and 3, which is opened after both."""
+    async with AsyncExitStack() as later:
+        async with MongoAuditLog(database, Metrics()) as first:
+            for number in range(3):
+                first.put(replace(ENTRY, order_id=f"first-{number}"))
+            await is_written(database, "00000001:00000003")
+            second = await later.enter_async_context(MongoAuditLog(database, Metrics()))
+            second.put(ENTRY)
+            await is_written(database, "00000002:00000001")
+        await write_segment(database, 1)
+
+
+async def is_written(database: Database, place: str) -> None:
+    """Wait until an entry is written."""
+
+    async def is_there() -> bool:
+        return await database[schema.LOGS].find_one({"_id": place}) is not None
+
+    await eventually(is_there)
+
+
+async def _cut_end(database: Any) -> None:
+    await database.integration_logs.delete_one({"_id": "00000001:00000003"})
+    await database.audit_segments.delete_one({"_id": "00000001:end"})
+
+
+async def _end_earlier(database: Any) -> None:
+    """Let the segment end one entry earlier, as if that had been its last."""
+    await database.integration_logs.delete_one({"_id": "00000001:00000003"})
+    last = await database.integration_logs.find_one({"_id": "00000001:00000002"})
+    changed = {"entries": Int64(2), "head_hash": last["hash"]}
+    await database.audit_segments.update_one({"_id": "00000001:end"}, {"$set": changed})
+
+
+async def _forget_ended(database: Any) -> None:
+    """Take an end away, and from the head that covers it, too."""
+    await _cut_end(database)
+    await database.audit_segments.update_one({"_id": "00000003"}, {"$unset": {"ended": 1}})
+
+
+@pytest.mark.parametrize(
+    ("forgery", "place", "problem"),
+    [
+        (_cut_end, "00000001", "the end of this segment was removed"),
+        (_end_earlier, "00000001", "the end of this segment was altered"),
+        (_forget_ended, "00000003:00000001", "it does not follow the entry before it"),
+    ],
+)
+async def test_an_end_is_covered_also_where_another_segment_began_before_it(
+    database: Database, forgery: Callable[[Any], Awaitable[None]], place: str, problem: str
+) -> None:
+    """Servers beside each other: the next head covers the ends that came since the one before."""
+    await write_side_by_side(database)
+    assert (await verified(database))[0] == []
+
+    await forgery(database)
+
+    [difference] = (await verified(database))[0]
+    assert (difference.place, difference.problem) == (place, problem)
+
+
+async def test_each_end_is_covered_once(database: Database) -> None:
+    """Heads stay short however many segments there are."""
+    await write_side_by_side(database)
+    await write_segment(database, 1)
+    await write_segment(database, 1)
+
+    heads = await database[schema.AUDIT_SEGMENTS].find({"writer": {"$exists": True}}).to_list(None)
+    covered = {head["_id"]: [number for number, _ in head.get("ended", ())] for head in heads}
+    assert covered == {
+        "00000001": [],
+        "00000002": [],
+        "00000003": [1],
+        "00000004": [2],
+        "00000005": [],
+    }
+
+
+async def test_a_server_of_the_release_before_opens_segments_beside_this_ones(
+    database: Database,
+) -> None:
+    """During an upgrade it follows a head as it knows it, without the ends that it covers."""
+    await write_side_by_side(database)
+    segments: Any = database[schema.AUDIT_SEGMENTS]
+    head = await segments.find_one_and_delete({"_id": "00000003"})
+    await segments.delete_one({"_id": "00000003:end"})
+    await database[schema.LOGS].delete_one({"_id": "00000003:00000001"})
+    third = Segment(3, head["previous_hash"], "new:1", 1, ((1, head["ended"][0][1]),))
+    fourth = Segment(4, third.hash_without_ended, "old:1", 2)
+    for segment in (third, fourth):
+        await segments.insert_one(audit_log._segment_document(segment))  # noqa: SLF001 - as written
+
+    assert (await verified(database))[0] == []
 
 
 @pytest.mark.parametrize("place", ["00000009:00000001", "99999999:00000001", 7, ""])

@@ -3,7 +3,8 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 JsonObject = Mapping[str, object]
@@ -14,6 +15,15 @@ MAX_TEXT_LENGTH: Final = 500
 
 class Unreadable(Exception):
     """What came is not what is documented; the message says where, and quotes nothing."""
+
+
+@contextmanager
+def unreadable_as(told: type[Exception]) -> Iterator[None]:
+    """Raise another error in the place of Unreadable, with its words."""
+    try:
+        yield
+    except Unreadable as error:
+        raise told(str(error)) from None
 
 
 def read_object(body: bytes) -> JsonObject:

@@ -1,13 +1,11 @@
 """Apple's JSON, read with suspicion: a value is what the documentation says, or Malformed."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from gateway_adapters import wire
 from gateway_adapters.apple_pay.errors import Malformed
-from gateway_adapters.wire import JsonObject, Unreadable
+from gateway_adapters.wire import JsonObject, unreadable_as
 
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _DIGITS_PER_BYTE: Final = 2
@@ -19,7 +17,7 @@ def read_object(content: bytes, what: str, max_length: int) -> JsonObject:
     Raises:
         Malformed: it is something else, too long, too deep, or names a key twice.
     """
-    with _as_documented():
+    with unreadable_as(Malformed):
         return wire.read_signed_object(content, what, max_length)
 
 
@@ -29,7 +27,7 @@ def member(content: JsonObject, name: str) -> JsonObject:
     Raises:
         Malformed.
     """
-    with _as_documented():
+    with unreadable_as(Malformed):
         return wire.member(content, name)
 
 
@@ -39,7 +37,7 @@ def base64_of(content: JsonObject, name: str) -> bytes:
     Raises:
         Malformed.
     """
-    with _as_documented():
+    with unreadable_as(Malformed):
         return wire.decode_base64(content.get(name), f"`{name}`")
 
 
@@ -57,11 +55,3 @@ def hex_of(content: JsonObject, name: str, length_bytes: int) -> bytes:
     ):
         raise Malformed(f"`{name}` is not {length_bytes} bytes in hex digits.")
     return bytes.fromhex(found)
-
-
-@contextmanager
-def _as_documented() -> Iterator[None]:
-    try:
-        yield
-    except Unreadable as error:
-        raise Malformed(str(error)) from None

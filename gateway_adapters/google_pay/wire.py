@@ -1,7 +1,5 @@
 """Google's JSON, read with suspicion: a value is what the documentation says, or Malformed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -10,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from gateway_adapters import wire
 from gateway_adapters.google_pay.errors import Malformed
-from gateway_adapters.wire import JsonObject, Unreadable
+from gateway_adapters.wire import JsonObject, unreadable_as
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024
 """A payment token has about 1.5 KiB."""
@@ -26,7 +24,7 @@ def read_object(content: bytes | str, what: str, max_length: int = MAX_MESSAGE_B
     Raises:
         Malformed: it is something else, too long, too deep, or names a key twice.
     """
-    with _as_documented():
+    with unreadable_as(Malformed):
         return wire.read_signed_object(content, what, max_length)
 
 
@@ -36,7 +34,7 @@ def member(content: JsonObject, name: str) -> JsonObject:
     Raises:
         Malformed.
     """
-    with _as_documented():
+    with unreadable_as(Malformed):
         return wire.member(content, name)
 
 
@@ -73,7 +71,7 @@ def decode_base64(value: object, what: str) -> bytes:
     Raises:
         Malformed.
     """
-    with _as_documented():
+    with unreadable_as(Malformed):
         return wire.decode_base64(value, what)
 
 
@@ -99,11 +97,3 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-@contextmanager
-def _as_documented() -> Iterator[None]:
-    try:
-        yield
-    except Unreadable as error:
-        raise Malformed(str(error)) from None

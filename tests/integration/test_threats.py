@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from pydantic import SecretStr
-from test_audit import verified
 from test_books import busy_customer, entry_of, found_of
 from test_secrets_stay_secret import texts_of
 from test_wallet_tokens import proof, started, token_of
@@ -45,6 +44,7 @@ from postbox import CLIENT_SECRET, Letter, Service, Side, running_service
 from server.store.connection import connect
 from wallet_payment.v1 import resources_pb2 as resources
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
+from written_audit import verified
 from written_books import written_books
 
 CREDITED = resources.TOPUP_STATE_CREDITED

@@ -43,7 +43,7 @@ from server.rpc.tls import ServerTls
 from server.rpc.watching import Watching, WatchSettings
 from server.store import schema
 from server.store.audit_log import MongoAuditLog
-from server.store.connection import Database, check_replica_set, connect
+from server.store.connection import Database, check_replica_set, connect, start_threads
 from server.store.encryption import Encryption
 from server.store.encryption_rotation import check_keys
 from server.store.event_feed import MongoEventFeed
@@ -193,6 +193,7 @@ async def running_server(
                     now_ms=wall_clock_ms,
                 )
             )
+        await start_threads()
         _tune_garbage_collection()
         await rpc.set_serving(True)
         _log.info("serving", grpc=rpc.address, metrics=metrics_address)

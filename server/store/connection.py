@@ -10,7 +10,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from bson import SON, CodecOptions, Timestamp
@@ -58,7 +58,10 @@ _DEFAULT_OPTIONS: Final = {
     "socketTimeoutMS": 10_000,
 }
 _CLOSE_SECONDS: Final = 1.0
-_THREADS: Final = ThreadPoolExecutor(max_workers=16, thread_name_prefix="mongodb")
+_MAX_THREADS: Final = 16
+_THREADS: Final = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="mongodb")
+_START_SECONDS: Final = 1.0
+"""So long the threads wait for each other at a start."""
 _WRITE_CONFLICT: Final = 112
 _DUPLICATE_KEY: Final = 11_000
 _MOMENT_GONE: Final = frozenset({239, 246})
@@ -144,6 +147,21 @@ async def in_thread(database: Database, work: Callable[[BlockingDatabase], _Resu
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()  # a trace goes on in the thread
     return await loop.run_in_executor(_THREADS, context.run, work, database.delegate)
+
+
+async def start_threads() -> None:
+    """Start all threads now, so that a server's memory does not grow as calls coincide.
+
+    Measured in ten minutes: 121 to 127 MiB where they came one by one.
+    """
+    loop = asyncio.get_running_loop()
+    all_there = threading.Barrier(_MAX_THREADS)
+
+    def meet() -> None:
+        with suppress(threading.BrokenBarrierError):  # one is busy; it is there
+            all_there.wait(_START_SECONDS)
+
+    await asyncio.gather(*(loop.run_in_executor(_THREADS, meet) for _ in range(_MAX_THREADS)))
 
 
 async def find(

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from harness import (
 )
 from server.app import running_server
 from server.commit.port import WriteRefused
-from server.store import schema
+from server.store import connection, schema
 from server.store.connection import NotAReplicaSet, connect, write
 from server.store.embedded import embedded_mongod, find_mongod
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -55,6 +56,34 @@ def payment_request(customer: str, amount: int = 1) -> service.PayWithWalletRequ
         amount=inr(amount),
         idempotency_key=unique("key"),
     )
+
+
+async def test_a_server_has_all_its_threads_from_the_start(
+    mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is added when calls coincide later on, and no memory with it."""
+    with ThreadPoolExecutor(16, thread_name_prefix="of-this-test") as pool:
+        monkeypatch.setattr(connection, "_THREADS", pool)
+        async with running_harness(with_database(mongodb_uri, unique("threads"))):
+            names = {thread.name for thread in threading.enumerate()}
+
+    assert len({name for name in names if name.startswith("of-this-test")}) == 16
+
+
+async def test_threads_that_are_busy_do_not_hold_up_a_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who waits for MongoDB in one of them has it for long; the others go on without it."""
+    is_over = threading.Event()
+    with ThreadPoolExecutor(16) as pool:
+        monkeypatch.setattr(connection, "_THREADS", pool)
+        monkeypatch.setattr(connection, "_START_SECONDS", 0.05)
+        busy = pool.submit(is_over.wait)
+        try:
+            await asyncio.wait_for(connection.start_threads(), 20)
+            assert not busy.done()
+        finally:
+            is_over.set()
 
 
 async def health(channel: grpc.aio.Channel) -> int:

@@ -22,6 +22,9 @@ from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
 _SATURATION_SECONDS: Final = 5.0
 _WARMUP_SECONDS: Final = 1.0
+_BURST_CALLERS: Final = 1_024
+"""More than the soak ever has in flight, also while MongoDB stalls: memory follows the most calls
+that there were at once so far, since what they leave is in pieces between what stays."""
 _SHARE: Final = 0.5
 _READS_A_PAYMENT: Final = 0.1
 _MOMENTS: Final = 200
@@ -48,6 +51,7 @@ async def run(seconds: float, tell: Tell) -> Soaked:
         BooksDiffer, ProgramEnded, EmbeddedMongoError, TimeoutError.
     """
     closed = Sample(Case(SATURATION, GROUP))
+    burst = Sample(Case("soak_burst", GROUP, callers=_BURST_CALLERS))
     payments = Sample(Case("soak_payments", GROUP, callers=0, share=_SHARE))
     reads = Sample(Case("soak_reads", GROUP, callers=0, share=_SHARE, request="status"))
     async with AsyncExitStack() as resources:
@@ -67,6 +71,8 @@ async def run(seconds: float, tell: Tell) -> Soaked:
             tell("the saturation rate")
             await measure(brief, closed, rig, mongod_pid, pay, 0)
             rate = _SHARE * closed.payments / closed.seconds
+            tell(f"a burst of {_BURST_CALLERS:,} callers")
+            await measure(brief, burst, rig, mongod_pid, pay, 0)
             tell(f"{rate:,.0f} payments/s for {seconds:,.0f} s, and a read beside every tenth")
             status = service.GetStatusRequest(customer_id=HOT_CUSTOMER)
             read = Call(method("GetStatus"), status.SerializeToString())
@@ -76,9 +82,10 @@ async def run(seconds: float, tell: Tell) -> Soaked:
                 measure(plan, payments, _of_one(rig, 0), mongod_pid, pay, rate),
                 measure(plan, reads, _of_one(rig, 1), mongod_pid, read, rate * _READS_A_PAYMENT),
             )
-        came = await bench_books.prove(uri, closed.acknowledged + payments.acknowledged)
+        paid = (closed, burst, payments)
+        came = await bench_books.prove(uri, sum(sample.acknowledged for sample in paid))
         tell(f"the books prove {came} payments")
-    return Soaked([payments, reads], _measures(memory), memory)
+    return Soaked([burst, payments, reads], _measures(memory), memory)
 
 
 async def _watch(server_pids: Sequence[int], mongod_pid: int, seconds: float, tell: Tell) -> Memory:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -46,17 +47,34 @@ async def run(
 async def run_in_process(
     *arguments: str, environment: dict[str, str], folder: Path, status: int = 0
 ) -> tuple[str, str]:
-    """Run `wallet-payment` in a thread; return what it prints and what it complains."""
+    """Run `wallet-payment` in a thread; return what it prints and what it complains.
+
+    What the test's own threads log meanwhile is not the command's, though it sets up the logs.
+    """
     ended_with, output, errors = await asyncio.to_thread(_run, arguments, environment, folder)
     assert ended_with == status, output + errors
     assert "Traceback" not in errors
     return output, errors
 
 
+class _WrittenHere(io.StringIO):
+    """Takes what the thread that made it writes; what others write goes on to standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() == self._thread:
+            return super().write(text)
+        print(text, end="", file=sys.__stderr__)
+        return len(text)
+
+
 def _run(
     arguments: tuple[str, ...], environment: dict[str, str], folder: Path
 ) -> tuple[object, str, str]:
-    output, errors = io.StringIO(), io.StringIO()
+    output, errors = io.StringIO(), _WrittenHere()
     ended_with: object = 0
     with (
         redirect_stdout(output),

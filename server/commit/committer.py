@@ -19,6 +19,7 @@ from server.commit.lane import (
     Pending,
     RetryPolicy,
 )
+from server.commit.memory import BATCHES_OF_NEW_ORDERS, Memory
 from server.commit.port import Store
 from server.ledger.commands import Command, lane_key
 from server.ledger.decisions import Reply
@@ -44,6 +45,8 @@ class CommitSettings:
     drain_seconds: float = 2.0
     """How long closing waits for what is queued."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    batches_of_new_orders: int = BATCHES_OF_NEW_ORDERS
+    """After so many batches in a row that paid new orders alone, orders are taken to be new."""
 
 
 def wall_clock_ms() -> int:
@@ -90,6 +93,7 @@ class Committer:
                 observer=observer,
                 limits=limits,
                 tracing=self._tracing,
+                memory=Memory(self._settings.batches_of_new_orders),
             )
             for _ in range(self._settings.lanes)
         ]

@@ -23,6 +23,7 @@ from server.commit.errors import (
 from server.commit.memory import Memory
 from server.commit.port import (
     OutcomeUnknown,
+    Snapshot,
     Store,
     StoreError,
     StoreUnavailable,
@@ -160,6 +161,7 @@ class Lane:
         observer: Observer,
         limits: Limits,
         tracing: BatchTracing,
+        memory: Memory,
     ) -> None:
         self._store = store
         self._limit = limit
@@ -169,7 +171,7 @@ class Lane:
         self._observer = observer
         self._limits = limits
         self._tracing = tracing
-        self._memory = Memory()
+        self._memory = memory
         self._queue: deque[Pending] = deque()
         self._is_closing = False
         self._something_queued = asyncio.Event()
@@ -238,7 +240,8 @@ class Lane:
     ) -> list[tuple[Command, Decision]]:
         """Carry out the batch once, and return what was decided; only what was committed is told.
 
-        The first time it is decided on what is remembered, as long as that ends in writes alone.
+        The first time it is decided on what is taken for granted, as long as that ends in writes
+        alone.
         """
         needs = Needs(has_limits=bool(self._limits))
         for pending in batch:
@@ -246,12 +249,12 @@ class Lane:
         recalled = self._memory.recall(needs) if is_first else None
         decided = None
         if recalled is not None:
-            snapshot = await self._store.load(recalled.missing)
+            snapshot = await self._load(recalled.missing)
             recalled.complete(snapshot.state)
             self._store.trust(snapshot, recalled.each_wallet())
             decided = self._decide_all(batch, snapshot.state)
         if decided is None or not decided.is_all_written:
-            snapshot = await self._store.load(needs)
+            snapshot = await self._load(needs)
             decided = self._decide_all(batch, snapshot.state)
         if decided.changes:
             try:
@@ -269,6 +272,11 @@ class Lane:
             else:
                 pending.outcome.set_result(outcome)
         return decided.decisions
+
+    async def _load(self, needs: Needs) -> Snapshot:
+        snapshot = await self._store.load(needs)
+        self._memory.observe(needs, snapshot.state)
+        return snapshot
 
     def _decide_all(self, batch: Sequence[Pending], state: State) -> "_Decided":
         """Decide one command after another, each on what the ones before it changed."""

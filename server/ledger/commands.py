@@ -241,6 +241,9 @@ class Needs:
     wallets_of: set[str] = field(default_factory=set)
     """Customers whose wallets are needed, in every currency."""
     orders: set[str] = field(default_factory=set)
+    own_orders: set[str] = field(default_factory=set)
+    """Of these orders, those that a command pays: where one is recorded already, the store refuses
+    to record it as a new one."""
     topups: set[str] = field(default_factory=set)
     transactions_by_key: set[IdempotencyKey] = field(default_factory=set)
     topups_by_key: set[IdempotencyKey] = field(default_factory=set)
@@ -262,6 +265,8 @@ class Needs:
         """Add what `command` needs."""
         match command:
             case PayOrder() | RefundOrder():
+                if isinstance(command, PayOrder):
+                    self.own_orders.add(command.order_id)
                 self.customers.add(command.customer_id)
                 self.wallets_of.add(command.customer_id)
                 self.orders.add(command.order_id)

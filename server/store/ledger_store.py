@@ -9,8 +9,9 @@ good as if its reads had been inside, and no transaction stays open while comman
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from pymongo import ReadPreference, WriteConcern
@@ -25,6 +26,7 @@ from server.ledger.posting import counted
 from server.ledger.records import (
     EventOutcome,
     GatewayPaymentKey,
+    IdempotencyKey,
     Order,
     Wallet,
     WalletKey,
@@ -77,23 +79,15 @@ class LedgerStore:
         state, read = State(), _Read()
         unknown = self._recognise(needs.customers, state)
 
+        reads = _reads(needs, unknown)
+
         def load(database: BlockingDatabase) -> None:
             moment = _OpenedMoment(database, self._encryption)
-            if unknown:
-                _load_customers(moment, unknown, state)
-            _load_customers_money(moment, needs, state, read)
-            if needs.orders:
-                _load_orders(moment, needs.orders, state, read)
-            if needs.transactions_by_key:
-                _load_transactions(moment, needs, state)
-            if needs.topups or needs.topups_by_key:
-                _load_topups(moment, needs, state, read)
-            if needs.credits:
-                _load_credits(moment, needs.credits, state)
-            if needs.events:
-                _load_events(moment, needs.events, state, read)
+            for read_these in reads:
+                read_these(moment, state, read)
 
-        await in_thread(self._database, load)
+        if reads:
+            await in_thread(self._database, load)
         self._customers.add(customer for customer in unknown if state.customers[customer])
         return Snapshot(state, read)
 
@@ -135,7 +129,26 @@ class _OpenedMoment(Moment):
         return self._encryption.opened(collection, super().found(collection, query, **options))
 
 
-def _load_customers(moment: Moment, unknown: list[str], state: State) -> None:
+_Load = Callable[[Moment, State, _Read], None]
+
+
+def _reads(needs: Needs, unknown: list[str]) -> list[_Load]:
+    """Return what has to be read, collection by collection."""
+    possible: tuple[tuple[Collection[Any], _Load], ...] = (
+        (unknown, partial(_load_customers, unknown)),
+        (needs.wallets_of, partial(_load_wallets, needs.wallets_of)),
+        (needs.standings(), partial(_load_standings, needs.standings())),
+        (needs.open_topups_of, partial(_load_open_topups, needs.open_topups_of)),
+        (needs.orders, partial(_load_orders, needs.orders)),
+        (needs.transactions_by_key, partial(_load_transactions, needs.transactions_by_key)),
+        (needs.topups | needs.topups_by_key, partial(_load_topups, needs)),
+        (needs.credits, partial(_load_credits, needs.credits)),
+        (needs.events, partial(_load_events, needs.events)),
+    )
+    return [read_these for names, read_these in possible if names]
+
+
+def _load_customers(unknown: list[str], moment: Moment, state: State, _: _Read) -> None:
     query = {"_id": _any_of(unknown)}
     documents_found = moment.found(schema.CUSTOMERS, query, projection={"_id": 1})
     existing = {document["_id"] for document in documents_found}
@@ -143,17 +156,7 @@ def _load_customers(moment: Moment, unknown: list[str], state: State) -> None:
         state.customers[customer] = customer in existing
 
 
-def _load_customers_money(moment: Moment, needs: Needs, state: State, read: _Read) -> None:
-    """Load wallets, and what limits them."""
-    if needs.wallets_of:
-        _load_wallets(moment, needs.wallets_of, state, read)
-    if standings := needs.standings():
-        _load_standings(moment, standings, state, read)
-    if needs.open_topups_of:
-        _load_open_topups(moment, needs.open_topups_of, state)
-
-
-def _load_wallets(moment: Moment, customers: set[str], state: State, read: _Read) -> None:
+def _load_wallets(customers: set[str], moment: Moment, state: State, read: _Read) -> None:
     for customer in customers:
         state.wallets[customer] = {}
     query = {"customer_id": _any_of(customers)}
@@ -180,7 +183,7 @@ def _recounted(moment: Moment, wallet: Wallet) -> Usage:
     return usage.at(wallet.update_time_ms)
 
 
-def _load_standings(moment: Moment, customers: set[str], state: State, read: _Read) -> None:
+def _load_standings(customers: set[str], moment: Moment, state: State, read: _Read) -> None:
     state.standings = dict.fromkeys(customers)
     for document in moment.found(schema.STANDINGS, {"_id": _any_of(customers)}):
         standing = limit_documents.read_standing(document)
@@ -188,7 +191,7 @@ def _load_standings(moment: Moment, customers: set[str], state: State, read: _Re
         read.standing_versions[standing.customer_id] = standing.version
 
 
-def _load_open_topups(moment: Moment, customers: set[str], state: State) -> None:
+def _load_open_topups(customers: set[str], moment: Moment, state: State, _: _Read) -> None:
     for customer in customers:
         state.open_topups[customer] = {}
     query = {
@@ -200,7 +203,7 @@ def _load_open_topups(moment: Moment, customers: set[str], state: State) -> None
         state.open_topups[topup.customer_id][topup.topup_id] = topup
 
 
-def _load_orders(moment: Moment, orders: set[str], state: State, read: _Read) -> None:
+def _load_orders(orders: set[str], moment: Moment, state: State, read: _Read) -> None:
     state.orders = dict.fromkeys(orders)
     for document in moment.found(schema.ORDERS, {"_id": _any_of(orders)}):
         order = order_documents.read_order(document)
@@ -209,9 +212,9 @@ def _load_orders(moment: Moment, orders: set[str], state: State, read: _Read) ->
         read.order_guards[order.order_id] = order_documents.order_guard(document)
 
 
-def _load_transactions(moment: Moment, needs: Needs, state: State) -> None:
-    state.transactions_by_key = dict.fromkeys(needs.transactions_by_key)
-    keys = {documents.idempotency_id(key) for key in needs.transactions_by_key}
+def _load_transactions(wanted: set[IdempotencyKey], moment: Moment, state: State, _: _Read) -> None:
+    state.transactions_by_key = dict.fromkeys(wanted)
+    keys = {documents.idempotency_id(key) for key in wanted}
     query = {"idempotency_id": _any_of(keys)}
     for document in moment.found(schema.TRANSACTIONS, query):
         transaction = documents.read_transaction(document)
@@ -219,7 +222,7 @@ def _load_transactions(moment: Moment, needs: Needs, state: State) -> None:
             state.transactions_by_key[transaction.idempotency.key] = transaction
 
 
-def _load_topups(moment: Moment, needs: Needs, state: State, read: _Read) -> None:
+def _load_topups(needs: Needs, moment: Moment, state: State, read: _Read) -> None:
     state.topups = dict.fromkeys(needs.topups)
     state.topups_by_key = dict.fromkeys(needs.topups_by_key)
     keys = {documents.idempotency_id(key) for key in needs.topups_by_key}
@@ -236,7 +239,7 @@ def _load_topups(moment: Moment, needs: Needs, state: State, read: _Read) -> Non
         read.topup_versions[topup.topup_id] = topup.version
 
 
-def _load_credits(moment: Moment, payments: set[GatewayPaymentKey], state: State) -> None:
+def _load_credits(payments: set[GatewayPaymentKey], moment: Moment, state: State, _: _Read) -> None:
     state.credits = dict.fromkeys(payments)
     by_id = {documents.idempotency_id(payment.credit_key): payment for payment in payments}
     for document in moment.found(
@@ -248,7 +251,7 @@ def _load_credits(moment: Moment, payments: set[GatewayPaymentKey], state: State
         state.credits[payment] = document.get("topup_id") or document["_id"]
 
 
-def _load_events(moment: Moment, events: set[str], state: State, read: _Read) -> None:
+def _load_events(events: set[str], moment: Moment, state: State, read: _Read) -> None:
     state.events = dict.fromkeys(events)
     for document in moment.found(schema.EVENTS, {"_id": _any_of(events)}):
         event = documents.read_event(document)

@@ -113,6 +113,20 @@ def _wallet_guard_dropped() -> list[Patch]:
     return [(Database, "commit", unguarded), (records, "unique_keys", without_sequences)]
 
 
+def _new_order_overwritten() -> list[Patch]:
+    """Write an order that was taken to be new over the one that is there."""
+    commit = Database.commit
+
+    def unguarded(self: Database, read: Read, changes: ChangeSet) -> Write:
+        for order_id in changes.orders:
+            order = self.durable.orders.get(order_id)
+            if order is not None:
+                read.orders.setdefault(order_id, order)
+        return commit(self, read, changes)
+
+    return [(Database, "commit", unguarded)]
+
+
 def _unknown_is_failed() -> list[Patch]:
     """Take a commit without an answer for one that failed."""
     commit = SimulatedStore.commit
@@ -320,6 +334,7 @@ BUGS: Final[dict[str, Callable[[], list[Patch]]]] = {
         _key_forgotten_on_retry,
         _refund_cap_outside,
         _wallet_guard_dropped,
+        _new_order_overwritten,
         _unknown_is_failed,
         _unknown_is_not_reloaded,
         _credit_on_authorized,

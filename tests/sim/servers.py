@@ -116,6 +116,7 @@ class Server:
             lanes=self._dice.choice((1, 1, 2)),
             max_batch=self._dice.choice((2, 8, 256)),
             max_queue=self._dice.choice((6, 4_096)),
+            batches_of_new_orders=self._dice.choice((0, 1, 4)),
         )
         self.gateway_tells_time = world.dice("gateway").random() < 0.5
         self._clock_offset_ms = 0

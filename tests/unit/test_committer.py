@@ -1,15 +1,20 @@
 """The commit path on a store in memory that has every fault: all of a batch, once, or nothing."""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from itertools import count
 from typing import Any
 
 import pytest
 
+from faulty_store import (
+    Fault,
+    Gate,
+    Notes,
+    balance,
+    committer,
+    give,
+    payment,
+    store_with,
+)
 from server.commit.committer import CommitSettings, Committer
 from server.commit.errors import (
     CommandFailed,
@@ -22,236 +27,18 @@ from server.commit.errors import (
 )
 from server.commit.lane import BatchLimit, RetryPolicy
 from server.commit.port import (
-    OutcomeUnknown,
-    Snapshot,
-    StoreUnavailable,
     WriteConflict,
     WriteRefused,
 )
-from server.ledger import chain
-from server.ledger.commands import Command, Needs, PayOrder, RefundOrder
-from server.ledger.decisions import Decision, PaymentReply, RefundReply
+from server.ledger.commands import PayOrder, RefundOrder
+from server.ledger.decisions import PaymentReply, RefundReply
 from server.ledger.money import Money
-from server.ledger.posting import Cause, empty_wallet, gateway_account, post
 from server.ledger.records import (
     NO_METADATA,
-    GatewayEvent,
-    GatewayPaymentKey,
     IdempotencyKey,
-    Order,
-    Topup,
-    Transaction,
-    TransactionType,
-    Wallet,
-    WalletKey,
 )
 from server.ledger.rejection import Reason
-from server.ledger.state import ChangeSet, State
-
-
-class Fault(Enum):
-    """What a commit can do instead of what it should."""
-
-    CONFLICT = auto()
-    """Another writer comes first."""
-    UNAVAILABLE = auto()
-    """It never reaches the store."""
-    ANSWER_LOST = auto()
-    """It is written, and nobody hears of it."""
-    REQUEST_LOST = auto()
-    """It is not written, and nobody hears of that."""
-
-
-@dataclass(slots=True)
-class MemoryStore:
-    """Implements the commit path's port in memory, with the guarantees that MongoDB gives.
-
-    A load is a snapshot. A commit is written whole or not at all, and only if every record that it
-    changes still is what its snapshot read and no unique key is taken.
-    """
-
-    wallets: dict[WalletKey, Wallet] = field(default_factory=dict)
-    orders: dict[str, Order] = field(default_factory=dict)
-    topups: dict[str, Topup] = field(default_factory=dict)
-    events: dict[str, GatewayEvent] = field(default_factory=dict)
-    transactions: dict[str, Transaction] = field(default_factory=dict)
-    faults: deque[Fault] = field(default_factory=deque)
-    """What the next commits do; when it is empty, what they should."""
-    refuses: Callable[[ChangeSet], bool] = lambda _: False
-    """Whether the changes are such that the store will never take them."""
-    unreadable_orders: set[str] = field(default_factory=set)
-    before_commit: Callable[[], Awaitable[Any]] | None = None
-    commits: list[ChangeSet] = field(default_factory=list)
-    """What was written, commit by commit."""
-    loads: list[Needs] = field(default_factory=list)
-    """What was asked for, load by load."""
-
-    async def load(self, needs: Needs) -> Snapshot:
-        """Return the records; see the port."""
-        await asyncio.sleep(0)
-        self.loads.append(needs)
-        if needs.orders & self.unreadable_orders:
-            raise ValueError("the amount is no number")
-        by_key = {t.idempotency.key: t for t in self.transactions.values() if t.idempotency}
-        topups_by_key = {topup.idempotency.key: topup for topup in self.topups.values()}
-        credits_ = {
-            GatewayPaymentKey(t.gateway, t.gateway_payment_id): t.topup_id
-            for t in self.transactions.values()
-            if t.type is TransactionType.TOPUP
-        }
-        state = State(
-            customers={customer: customer != "stranger" for customer in needs.customers},
-            wallets={
-                customer: {
-                    key.currency_code: wallet
-                    for key, wallet in self.wallets.items()
-                    if key.customer_id == customer
-                }
-                for customer in needs.wallets_of
-            },
-            orders={order: self.orders.get(order) for order in needs.orders},
-            topups={topup: self.topups.get(topup) for topup in needs.topups},
-            transactions_by_key={key: by_key.get(key) for key in needs.transactions_by_key},
-            topups_by_key={key: topups_by_key.get(key) for key in needs.topups_by_key},
-            credits={payment: credits_.get(payment) for payment in needs.credits},
-            events={event: self.events.get(event) for event in needs.events},
-        )
-        return Snapshot(state, self._records())
-
-    def trust(self, snapshot: Snapshot, wallets: Iterable[Wallet]) -> None:
-        """Take wallets as read; see the port."""
-        snapshot.read[0].update({wallet.key: wallet for wallet in wallets})
-
-    async def commit(self, snapshot: Snapshot, changes: ChangeSet) -> None:
-        """Write everything or nothing; see the port."""
-        await asyncio.sleep(0)
-        if self.before_commit is not None:
-            await self.before_commit()
-        if self.refuses(changes):
-            raise WriteRefused
-        match self.faults.popleft() if self.faults else None:
-            case Fault.CONFLICT:
-                raise WriteConflict
-            case Fault.UNAVAILABLE:
-                raise StoreUnavailable
-            case Fault.REQUEST_LOST:
-                raise OutcomeUnknown
-            case Fault.ANSWER_LOST:
-                self._write(snapshot.read, changes)
-                raise OutcomeUnknown
-            case None:
-                self._write(snapshot.read, changes)
-
-    def _records(self) -> tuple[dict[Any, Any], ...]:
-        return dict(self.wallets), dict(self.orders), dict(self.topups), dict(self.events)
-
-    def _write(self, read: tuple[dict[Any, Any], ...], changes: ChangeSet) -> None:
-        written: list[dict[Any, Any]]
-        written = [changes.wallets, changes.orders, changes.topups, changes.events]
-        for place, records in enumerate(self._records()):
-            if any(read[place].get(key) is not records.get(key) for key in written[place]):
-                raise WriteConflict
-        transactions = {t.transaction_id: t for t in changes.transactions}
-        keys = {t.idempotency.key for t in self.transactions.values() if t.idempotency}
-        added = {t.idempotency.key for t in changes.transactions if t.idempotency}
-        if transactions.keys() & self.transactions.keys() or added & keys:
-            raise WriteConflict
-        self.wallets |= changes.wallets
-        self.orders |= changes.orders
-        self.topups |= changes.topups
-        self.events |= changes.events
-        self.transactions |= transactions
-        self.commits.append(changes)
-
-
-@dataclass(slots=True)
-class Notes:
-    """What the commit path tells its observer."""
-
-    batches: list[int] = field(default_factory=list)
-    retries: list[str] = field(default_factory=list)
-
-    def batch_committed(self, decided: Sequence[tuple[Command, Decision]], seconds: float) -> None:
-        """Note the size of a batch."""
-        assert seconds >= 0
-        self.batches.append(len(decided))
-
-    def batch_retried(self, cause: str) -> None:
-        """Note why a batch is tried again."""
-        self.retries.append(cause)
-
-
-class Gate:
-    """Holds every commit until it is opened, and tells when one waits."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.is_reached = asyncio.Event()
-        self.is_open = asyncio.Event()
-        store.before_commit = self._pass
-
-    async def _pass(self) -> None:
-        self.is_reached.set()
-        await self.is_open.wait()
-
-
-ONE_LANE = CommitSettings(lanes=1, retry=RetryPolicy(first_seconds=0.0001, most_seconds=0.001))
-_numbers = count(1)
-
-
-def store_with(balance: int, customer: str = "asha") -> MemoryStore:
-    """Return a store in which a customer's wallet holds `balance`."""
-    store = MemoryStore()
-    give(store, balance, customer)
-    return store
-
-
-def give(store: MemoryStore, balance: int, customer: str) -> None:
-    """Put a wallet into the store, made by one top-up."""
-    wallet, credit = post(
-        store.wallets.get(WalletKey(customer, "INR"))
-        or empty_wallet(WalletKey(customer, "INR"), 0),
-        TransactionType.TOPUP,
-        balance,
-        gateway_account("razorpay", "INR"),
-        Cause(topup_id=f"top_{customer}", gateway="razorpay", gateway_payment_id=f"pay_{customer}"),
-        0,
-    )
-    store.wallets[wallet.key] = wallet
-    store.transactions[credit.transaction_id] = credit
-
-
-def payment(
-    amount: int = 10, *, key: str = "", order: str = "", customer: str = "asha", **fields: Any
-) -> PayOrder:
-    """Return the command to pay a new order."""
-    number = next(_numbers)
-    return PayOrder(
-        customer_id=customer,
-        order_id=order or f"order-{number}",
-        amount=Money("INR", amount),
-        idempotency_key=IdempotencyKey("shop", "PayWithWallet", key or f"key-{number}"),
-        **{"metadata": NO_METADATA} | fields,
-    )
-
-
-def committer(store: MemoryStore, notes: Notes, settings: CommitSettings = ONE_LANE) -> Committer:
-    """Return a committer on the store, with a clock that stands still and waits at full length."""
-    return Committer(store, notes, settings, now_ms=lambda: 1_000, jitter=lambda: 1.0)
-
-
-def balance(store: MemoryStore, customer: str = "asha") -> int:
-    """Return what the wallet holds, after proving it by its entries."""
-    wallet = store.wallets[WalletKey(customer, "INR")]
-    mine = [t for t in store.transactions.values() if t.customer_id == customer]
-    entries = sorted(mine, key=lambda entry: entry.sequence)
-    assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
-    assert sum(entry.amount for entry in entries) == wallet.balance
-    before = chain.GENESIS_HASH
-    for entry in entries:
-        assert entry.previous_hash == before
-        before = entry.hash
-    assert wallet.head_hash == before
-    return wallet.balance
+from server.ledger.state import ChangeSet
 
 
 async def start(work: Committer, *commands: PayOrder) -> list[asyncio.Task[Any]]:
@@ -698,68 +485,3 @@ def test_a_small_limit_stays_as_it_was_set() -> None:
     assert limit.now == 3
     limit.learn(3, 0.1)
     assert limit.now == 3
-
-
-async def test_what_was_written_is_not_read_again() -> None:
-    """The next payment of a wallet needs its order alone; wallet and key are taken for granted."""
-    store = store_with(100)
-    async with committer(store, Notes()) as work:
-        await work.submit(payment(10))
-        await work.submit(payment(10))
-    assert [bool(needs.wallets_of) for needs in store.loads] == [True, False]
-    assert not any(needs.transactions_by_key for needs in store.loads)
-    assert all(needs.orders for needs in store.loads)
-    assert balance(store) == 80
-
-
-async def test_a_wallet_that_others_have_changed_is_noticed_by_the_commit() -> None:
-    """What is remembered is outdated: the payment is decided anew, and nothing is overwritten."""
-    store, notes = store_with(100), Notes()
-    async with committer(store, notes) as work:
-        await work.submit(payment(10))
-        give(store, 1_000, "asha")
-        reply = await work.submit(payment(10))
-    assert isinstance(reply, PaymentReply)
-    assert reply.wallet.balance == 1_080
-    assert notes.retries == ["WriteConflict"]
-
-
-async def test_a_refusal_is_never_told_from_memory() -> None:
-    """Money came in elsewhere: the payment that memory says cannot be paid is paid."""
-    store = store_with(15)
-    async with committer(store, Notes()) as work:
-        await work.submit(payment(10))
-        give(store, 100, "asha")
-        reply = await work.submit(payment(50))
-    assert isinstance(reply, PaymentReply)
-    assert balance(store) == 55
-
-
-async def test_a_repeat_gets_its_first_answer_although_its_key_was_taken_for_new() -> None:
-    """A repeated key is noticed by the commit, and answered as it was the first time."""
-    store, notes = store_with(100), Notes()
-    command = payment(10)
-    async with committer(store, notes) as work:
-        first = await work.submit(command)
-        await work.submit(payment(10))
-        again = await work.submit(command)
-    assert isinstance(first, PaymentReply)
-    assert isinstance(again, PaymentReply)
-    assert (again.payment, again.transaction) == (first.payment, first.transaction)
-    assert again.wallet.balance == 90
-    assert balance(store) == 80
-    assert len(store.commits) == 2
-
-
-async def test_a_memory_that_misled_is_left_alone_for_a_while() -> None:
-    """After others wrote to its wallets, a lane reads again before each batch for some batches."""
-    store, notes = store_with(1_000), Notes()
-    async with committer(store, notes) as work:
-        await work.submit(payment(1))
-        give(store, 1_000, "asha")
-        for _ in range(20):
-            await work.submit(payment(1))
-    read = [bool(needs.wallets_of) for needs in store.loads]
-    assert read[2:10] == [True] * 8
-    assert read[-1] is False
-    assert notes.retries == ["WriteConflict"]

@@ -63,8 +63,9 @@ if TYPE_CHECKING:
 
 _DATABASE_RETRY_SECONDS: Final = 1.0
 _KEYS_RETRY_SECONDS: Final = 1.0
-_GARBAGE_THRESHOLD: Final = 50_000
-"""New objects between two looks at the youngest of them."""
+_GARBAGE_THRESHOLD: Final = 5_000
+"""New objects between two looks at the youngest of them. A look stops all calls, and longer the
+more there are: each call leaves a cycle of six objects behind, in gRPC's own code."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("server")
 
@@ -374,7 +375,7 @@ async def _wait_for_keys(authenticator: Authenticator) -> None:
 def _tune_garbage_collection() -> None:
     """Keep the collector from walking over what lives as long as the process, again and again.
 
-    Calls leave few cycles behind. Measured: 16 % less CPU for a payment.
+    Measured: 16 % less CPU for a payment.
     """
     gc.collect()
     gc.freeze()

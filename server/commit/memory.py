@@ -52,7 +52,7 @@ class Recalled:
 
 
 class Memory:
-    """The wallets of the customers who were seen last, and which orders were."""
+    """The wallets and orders that a lane has seen last."""
 
     def __init__(self, batches_of_new_orders: int = BATCHES_OF_NEW_ORDERS) -> None:
         self._batches_wanted = batches_of_new_orders

@@ -185,6 +185,8 @@ MEASURES: Final = (
     Measure("webhook_burst_seconds", "s", None),
     Measure("webhook_burst_per_second", "/s", None),
     Measure("webhook_burst_sent_again", "", None),
+    Measure("soak_burst_at_once", "", None),
+    Measure("soak_most_at_once", "", None),
     Measure("soak_memory_start_mebibytes", "MiB", None),
     Measure("soak_memory_middle_mebibytes", "MiB", None),
     Measure("soak_memory_end_mebibytes", "MiB", None),

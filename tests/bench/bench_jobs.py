@@ -42,6 +42,8 @@ class Tally:
     """Of `payments`; in an open loop from when they were due, and of those never answered, too."""
     errors: Counter[str] = field(default_factory=Counter)
     """Status code and reason -> how often, at any time."""
+    most_at_once: int = 0
+    """Calls of an open loop that waited at the same time, at most."""
 
     def message(self) -> dict[str, Any]:
         """Return what `read_tally` reads."""
@@ -50,6 +52,7 @@ class Tally:
             "acknowledged": self.acknowledged,
             "latencies": dict(self.latencies),
             "errors": dict(self.errors),
+            "most_at_once": self.most_at_once,
         }
 
 
@@ -60,4 +63,5 @@ def read_tally(message: dict[str, Any]) -> Tally:
         acknowledged=message["acknowledged"],
         latencies=Latencies({int(key): count for key, count in message["latencies"].items()}),
         errors=Counter(message["errors"]),
+        most_at_once=message["most_at_once"],
     )

@@ -100,6 +100,7 @@ async def _begin_open_loop(job: Job, pay: Pay, tally: Tally) -> set[asyncio.Task
         await room.acquire()
         call = asyncio.create_task(_due_call(job, pay, tally, due))
         in_flight.add(call)
+        tally.most_at_once = max(tally.most_at_once, len(in_flight))
         call.add_done_callback(answered)
     raise AssertionError("an open loop ends")
 

@@ -73,6 +73,8 @@ class Sample:
     acknowledged: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     errors: Counter[str] = field(default_factory=Counter)
+    most_at_once: int = 0
+    """Calls of an open loop that waited at the same time, at most, in one process."""
     server_cpu_seconds: float = 0.0
     mongod_cpu_seconds: float = 0.0
     load_cpu_seconds: float = 0.0
@@ -85,6 +87,7 @@ class Sample:
         self.acknowledged += tally.acknowledged
         self.latencies += tally.latencies
         self.errors += tally.errors
+        self.most_at_once = max(self.most_at_once, tally.most_at_once)
 
 
 async def run_rounds(

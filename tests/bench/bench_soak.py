@@ -22,9 +22,12 @@ from wallet_payment.v1 import wallet_payment_service_pb2 as service
 
 _SATURATION_SECONDS: Final = 5.0
 _WARMUP_SECONDS: Final = 1.0
-_BURST_CALLERS: Final = 1_024
-"""More than the soak ever has in flight, also while MongoDB stalls: memory follows the most calls
-that there were at once so far, since what they leave is in pieces between what stays."""
+_STALL_SECONDS: Final = 2.0
+"""The burst has as many callers as the soak has calls in this time, which is longer than MongoDB
+stalls: memory follows the most calls that there were at once so far, since what they leave is in
+pieces between what stays."""
+_MOST_CALLERS: Final = 4_000
+"""More would be too many for the server's queue."""
 _SHARE: Final = 0.5
 _READS_A_PAYMENT: Final = 0.1
 _MOMENTS: Final = 200
@@ -51,7 +54,6 @@ async def run(seconds: float, tell: Tell) -> Soaked:
         BooksDiffer, ProgramEnded, EmbeddedMongoError, TimeoutError.
     """
     closed = Sample(Case(SATURATION, GROUP))
-    burst = Sample(Case("soak_burst", GROUP, callers=_BURST_CALLERS))
     payments = Sample(Case("soak_payments", GROUP, callers=0, share=_SHARE))
     reads = Sample(Case("soak_reads", GROUP, callers=0, share=_SHARE, request="status"))
     async with AsyncExitStack() as resources:
@@ -71,7 +73,9 @@ async def run(seconds: float, tell: Tell) -> Soaked:
             tell("the saturation rate")
             await measure(brief, closed, rig, mongod_pid, pay, 0)
             rate = _SHARE * closed.payments / closed.seconds
-            tell(f"a burst of {_BURST_CALLERS:,} callers")
+            callers = min(round(rate * _STALL_SECONDS), _MOST_CALLERS)
+            burst = Sample(Case("soak_burst", GROUP, callers=callers))
+            tell(f"a burst of {callers:,} callers")
             await measure(brief, burst, rig, mongod_pid, pay, 0)
             tell(f"{rate:,.0f} payments/s for {seconds:,.0f} s, and a read beside every tenth")
             status = service.GetStatusRequest(customer_id=HOT_CUSTOMER)
@@ -85,7 +89,11 @@ async def run(seconds: float, tell: Tell) -> Soaked:
         paid = (closed, burst, payments)
         came = await bench_books.prove(uri, sum(sample.acknowledged for sample in paid))
         tell(f"the books prove {came} payments")
-    return Soaked([burst, payments, reads], _measures(memory), memory)
+    at_once = {
+        "soak_burst_at_once": float(callers),
+        "soak_most_at_once": float(payments.most_at_once + reads.most_at_once),
+    }
+    return Soaked([burst, payments, reads], at_once | _measures(memory), memory)
 
 
 async def _watch(server_pids: Sequence[int], mongod_pid: int, seconds: float, tell: Tell) -> Memory:

@@ -35,6 +35,7 @@ def test_a_soak_watches_the_memory(tmp_path: Path) -> None:
     figures = figures_in(file)
     assert figures["soak"]["cases"].keys() == {"soak_burst", "soak_payments", "soak_reads"}
     assert figures["measures"]["soak_memory_end_over_start"] > 0
+    assert figures["measures"]["soak_most_at_once"] > 0
     assert (tmp_path / "memory_over_time.svg").read_text("utf-8").startswith("<svg")
     assert "has no run of this kind to compare with" in printed
 

@@ -22,6 +22,10 @@ _OPTIONS: Final = (
     ("grpc.absolute_max_metadata_size", 16 * 1024),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1_000),
+    # Calls that the server has not looked at yet. Of more, gRPC itself refuses some, then all, as
+    # CANCELLED and without a reason; by default from 1,000 on, fewer than the commit's queue takes.
+    ("grpc.server.max_pending_requests", 5_000),
+    ("grpc.server.max_pending_requests_hard_limit", 6_000),
     # Whoever connects has to say in time that it speaks HTTP/2.
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),

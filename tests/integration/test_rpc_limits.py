@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from harness import Harness, bearer, eventually, refusal_of, token, unique
+from harness import Harness, bearer, eventually, inr, refusal_of, token, unique
 from server.app import running_server
 from server.rpc import server as rpc
 from wallet_payment.v1 import wallet_payment_service_pb2 as service
@@ -64,6 +64,35 @@ async def test_a_message_that_is_too_large_is_refused(harness: Harness) -> None:
         await harness.call("ForwardWebhook", request)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert await harness.balance(await harness.customer()) == 0
+
+
+async def test_a_crowd_that_comes_at_once_is_taken(harness: Harness) -> None:
+    """Payments by the thousand, before the server has looked at the first: each is carried out."""
+    crowd = 2_500
+    customer = await harness.customer(balance=crowd)
+    metadata = bearer(token())
+    async with AsyncExitStack() as channels:
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        stubs = [
+            service_grpc.WalletPaymentServiceStub(
+                await channels.enter_async_context(
+                    grpc.aio.insecure_channel(harness.grpc_address, options)
+                )
+            )
+            for _ in range(4)
+        ]
+
+        async def pay(number: int) -> None:
+            request = service.PayWithWalletRequest(
+                customer_id=customer,
+                order_id=unique("order"),
+                amount=inr(1),
+                idempotency_key=unique("key"),
+            )
+            await stubs[number % len(stubs)].PayWithWallet(request, metadata=metadata)
+
+        await asyncio.gather(*(pay(number) for number in range(crowd)))
+    assert await harness.balance(customer) == 0
 
 
 async def test_a_message_that_inflates_is_refused_before_it_has(harness: Harness) -> None:

@@ -63,5 +63,5 @@ def read_tally(message: dict[str, Any]) -> Tally:
         acknowledged=message["acknowledged"],
         latencies=Latencies({int(key): count for key, count in message["latencies"].items()}),
         errors=Counter(message["errors"]),
-        most_at_once=message["most_at_once"],
+        most_at_once=message.get("most_at_once", 0),  # medici has no open loop
     )

@@ -264,14 +264,11 @@ class Needs:
     def add(self, command: Command) -> None:
         """Add what `command` needs."""
         match command:
-            case PayOrder() | RefundOrder():
-                if isinstance(command, PayOrder):
-                    self.own_orders.add(command.order_id)
-                self.customers.add(command.customer_id)
-                self.wallets_of.add(command.customer_id)
-                self.orders.add(command.order_id)
-                self.transactions_by_key.add(command.idempotency_key)
-                self.own_keys.add(command.idempotency_key)
+            case PayOrder():
+                self._add_of_order(command)
+                self.own_orders.add(command.order_id)
+            case RefundOrder():
+                self._add_of_order(command)
             case CreateTopup():
                 self.customers.add(command.customer_id)
                 self.topups_by_key.add(command.idempotency_key)
@@ -315,6 +312,13 @@ class Needs:
     def standings(self) -> set[str]:
         """Return the customers whose standing is needed: with limits, of each wallet."""
         return self.standings_of | self.wallets_of if self.has_limits else self.standings_of
+
+    def _add_of_order(self, command: PayOrder | RefundOrder) -> None:
+        self.customers.add(command.customer_id)
+        self.wallets_of.add(command.customer_id)
+        self.orders.add(command.order_id)
+        self.transactions_by_key.add(command.idempotency_key)
+        self.own_keys.add(command.idempotency_key)
 
     def _add_limits_of_topup(self, customer_id: str) -> None:
         """Add what the limits of a top-up are checked by; it writes no wallet."""

@@ -5,6 +5,7 @@ A test module makes a fixture of `running_bench`.
 
 import asyncio
 import base64
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,6 +29,24 @@ from server.ledger.records import (
 KEY_ID, KEY_SECRET = "rzp_test_key", "key-secret"
 TOPUP_ID = "top_01JD8Z6Q7M0123456789ABCDEF"
 AMOUNT = Money("INR", 12345)
+NOW_SECONDS = int(time.time())
+FOREVER_MS = 32_503_680_000_000
+"""The year 3000."""
+
+GOOD_UPI_URI = "upi://pay?pa=shop.razorpay@hdfcbank&pn=Shop&tr=RZP1&tn=Top&am=123.45&cu=INR&mc=5411"
+"""As Razorpay gives one, for the amount of these top-ups."""
+
+BAD_UPI_URIS = [
+    GOOD_UPI_URI.replace("123.45", "123.44"),
+    GOOD_UPI_URI.replace("123.45", "12345"),
+    GOOD_UPI_URI.replace("am=123.45&", ""),
+    GOOD_UPI_URI.replace("shop.razorpay@hdfcbank", "shop"),
+    GOOD_UPI_URI.replace("pa=", "xx="),
+    GOOD_UPI_URI.replace("INR", "USD"),
+    GOOD_UPI_URI.replace("upi://", "https://"),
+    GOOD_UPI_URI + "&am=1",
+    GOOD_UPI_URI + "&x=" + "a" * 1024,
+]
 
 Answer = Callable[[web.Request], web.Response]
 
@@ -179,6 +198,11 @@ def make_topup(amount: Money = AMOUNT, method: str = "card", create_time_ms: int
         idempotency=Idempotency(IdempotencyKey("orders", "InitiateTopup", "k"), "f"),
         version=1,
     )
+
+
+def upi_topup(method: str = "upi") -> Topup:
+    """Return a top-up by UPI that was recorded just now."""
+    return make_topup(method=method, create_time_ms=NOW_SECONDS * 1000)
 
 
 def status(code: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> Answer:

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from itertools import count
 from typing import Any
 
+from loaded_state import loaded_state
 from server.commit.committer import CommitSettings, Committer
 from server.commit.lane import RetryPolicy
 from server.commit.port import (
@@ -25,7 +26,6 @@ from server.ledger.posting import Cause, empty_wallet, gateway_account, post
 from server.ledger.records import (
     NO_METADATA,
     GatewayEvent,
-    GatewayPaymentKey,
     IdempotencyKey,
     Order,
     Topup,
@@ -34,7 +34,7 @@ from server.ledger.records import (
     Wallet,
     WalletKey,
 )
-from server.ledger.state import ChangeSet, State
+from server.ledger.state import ChangeSet
 
 
 class Fault(Enum):
@@ -80,29 +80,14 @@ class MemoryStore:
         self.loads.append(needs)
         if needs.orders & self.unreadable_orders:
             raise ValueError("the amount is no number")
-        by_key = {t.idempotency.key: t for t in self.transactions.values() if t.idempotency}
-        topups_by_key = {topup.idempotency.key: topup for topup in self.topups.values()}
-        credits_ = {
-            GatewayPaymentKey(t.gateway, t.gateway_payment_id): t.topup_id
-            for t in self.transactions.values()
-            if t.type is TransactionType.TOPUP
-        }
-        state = State(
-            customers={customer: customer != "stranger" for customer in needs.customers},
-            wallets={
-                customer: {
-                    key.currency_code: wallet
-                    for key, wallet in self.wallets.items()
-                    if key.customer_id == customer
-                }
-                for customer in needs.wallets_of
-            },
-            orders={order: self.orders.get(order) for order in needs.orders},
-            topups={topup: self.topups.get(topup) for topup in needs.topups},
-            transactions_by_key={key: by_key.get(key) for key in needs.transactions_by_key},
-            topups_by_key={key: topups_by_key.get(key) for key in needs.topups_by_key},
-            credits={payment: credits_.get(payment) for payment in needs.credits},
-            events={event: self.events.get(event) for event in needs.events},
+        state = loaded_state(
+            needs,
+            customers=needs.customers - {"stranger"},
+            wallets=self.wallets,
+            orders=self.orders,
+            topups=self.topups,
+            events=self.events,
+            transactions=self.transactions.values(),
         )
         wallets, orders, topups, events = self._records()
         # An order that was not asked for is guarded as one that is absent.

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaded_state import loaded_state
 from server.ledger.books import WalletProof
 from server.ledger.commands import (
     ApplyPayment,
@@ -29,7 +30,6 @@ from server.ledger.records import (
     EventOrigin,
     EventOutcome,
     GatewayPayment,
-    GatewayPaymentKey,
     GatewayPaymentStatus,
     IdempotencyKey,
     Order,
@@ -66,30 +66,14 @@ class World:
         """Return what a store would load for the command, and nothing else."""
         needs = Needs()
         needs.add(command)
-        by_key = {t.idempotency.key: t for t in self.transactions if t.idempotency}
-        topups_by_key = {topup.idempotency.key: topup for topup in self.topups.values()}
-        credits_ = {
-            GatewayPaymentKey(t.gateway, t.gateway_payment_id): t.topup_id or t.transaction_id
-            for t in self.transactions
-            if t.type is TransactionType.TOPUP
-            or (t.gateway_payment_id and not t.gateway_reversal_id)
-        }
-        return State(
-            customers={customer: customer in CUSTOMERS for customer in needs.customers},
-            wallets={
-                customer: {
-                    key.currency_code: wallet
-                    for key, wallet in self.wallets.items()
-                    if key.customer_id == customer
-                }
-                for customer in needs.wallets_of
-            },
-            orders={order: self.orders.get(order) for order in needs.orders},
-            topups={topup: self.topups.get(topup) for topup in needs.topups},
-            transactions_by_key={key: by_key.get(key) for key in needs.transactions_by_key},
-            topups_by_key={key: topups_by_key.get(key) for key in needs.topups_by_key},
-            credits={payment: credits_.get(payment) for payment in needs.credits},
-            events={event: self.events.get(event) for event in needs.events},
+        return loaded_state(
+            needs,
+            customers=CUSTOMERS,
+            wallets=self.wallets,
+            orders=self.orders,
+            topups=self.topups,
+            events=self.events,
+            transactions=self.transactions,
         )
 
     def do(self, command: Command) -> Decision:
